@@ -1,0 +1,156 @@
+"""Every failure that a person can meet, as a type with a stable code.
+
+    JHSSHError
+    ├── Denied                        the answer is no
+    │   ├── KeyUnknown                KEY_UNKNOWN
+    │   ├── TokenInvalid              TOKEN_INVALID
+    │   ├── PolicyDenied              POLICY_DENIED
+    │   ├── SSHNotEnabled             SSH_NOT_ENABLED
+    │   ├── ServerStopped             SERVER_STOPPED
+    │   ├── TooManyAttempts           TOO_MANY_ATTEMPTS
+    │   └── TooManySessions           TOO_MANY_SESSIONS
+    ├── Unavailable                   ask again later
+    │   ├── HubUnavailable            HUB_UNAVAILABLE
+    │   ├── SpawnFailed               SPAWN_FAILED
+    │   ├── ServerUnreachable         SERVER_UNREACHABLE
+    │   ├── HostKeyMismatch           HOST_KEY_MISMATCH
+    │   └── ShuttingDown              SHUTTING_DOWN
+    └── KeyRefused                    a line offered as a public key is none that we take
+        ├── KeyMalformed              KEY_MALFORMED
+        ├── KeyPrivate                KEY_PRIVATE
+        ├── KeyWeak                   KEY_WEAK
+        ├── KeyTypeUnsupported        KEY_TYPE_UNSUPPORTED
+        ├── KeyDuplicate              KEY_DUPLICATE
+        └── KeyTooMany                KEY_TOO_MANY
+
+``sentence`` is for the user: safe to show and says what to do. ``explanation`` is for the admin, names the setting to mend, and goes to the log only.
+"""
+
+from __future__ import annotations
+
+
+class JHSSHError(Exception):
+    """Base of all; never raised itself."""
+
+    code = "ERROR"
+    default_sentence = "Something went wrong."
+
+    def __init__(self, sentence: str | None = None, *, explanation: str = "") -> None:
+        self.sentence = sentence or self.default_sentence
+        self.explanation = explanation
+        super().__init__(self.sentence)
+
+    def __str__(self) -> str:
+        """What goes to a log: the code and the explanation where there is one."""
+        return f"{self.code}: {self.explanation or self.sentence}"
+
+
+class Denied(JHSSHError):
+    """The answer is no, and asking again does not help."""
+
+
+class KeyUnknown(Denied):
+    code = "KEY_UNKNOWN"
+    default_sentence = "This key is not registered for this server. Add it in the SSH panel of JupyterLab."
+
+
+class TokenInvalid(Denied):
+    code = "TOKEN_INVALID"
+    default_sentence = "This token does not open this server. Make a new one on the Token page of the Hub."
+
+
+class PolicyDenied(Denied):
+    code = "POLICY_DENIED"
+    default_sentence = "This hub does not allow that over SSH."
+
+
+class SSHNotEnabled(Denied):
+    code = "SSH_NOT_ENABLED"
+    default_sentence = "SSH access is off for this server. Stop it, tick “Enable SSH access” and start it again."
+
+
+class ServerStopped(Denied):
+    code = "SERVER_STOPPED"
+    default_sentence = "This server is stopped, and this login may not start it. Start it in the browser."
+
+
+class TooManyAttempts(Denied):
+    code = "TOO_MANY_ATTEMPTS"
+    default_sentence = "Too many attempts. Wait a minute and try again."
+
+
+class TooManySessions(Denied):
+    code = "TOO_MANY_SESSIONS"
+    default_sentence = "Too many connections are open. Close some and try again."
+
+
+class Unavailable(JHSSHError):
+    """Nothing was refused: a part that is needed does not answer."""
+
+
+class HubUnavailable(Unavailable):
+    code = "HUB_UNAVAILABLE"
+    default_sentence = "The Hub does not answer right now. Try again in a minute."
+
+
+class SpawnFailed(Unavailable):
+    code = "SPAWN_FAILED"
+    default_sentence = "Your server could not be started. Start it in the browser to see why."
+
+
+class ServerUnreachable(Unavailable):
+    code = "SERVER_UNREACHABLE"
+    default_sentence = "Your server runs, but its sshd does not answer. Restart the server; if that does not help, tell your admin."
+
+
+class HostKeyMismatch(Unavailable):
+    code = "HOST_KEY_MISMATCH"
+    default_sentence = "Something else answers in place of your server. Restart the server; if that does not help, tell your admin."
+
+
+class ShuttingDown(Unavailable):
+    code = "SHUTTING_DOWN"
+    default_sentence = "The SSH gateway is being restarted. Connect again in a minute."
+
+
+class KeyRefused(JHSSHError):
+    """A line offered as a public key is none that we take; ``line`` counts from 1, 0 means all of the text."""
+
+    code = "KEY_REFUSED"
+
+    def __init__(self, sentence: str | None = None, *, line: int = 0, explanation: str = "") -> None:
+        super().__init__(sentence, explanation=explanation)
+        self.line = line
+
+
+class KeyMalformed(KeyRefused):
+    code = "KEY_MALFORMED"
+    default_sentence = "This is not an OpenSSH public key. Paste the one line of a file that ends in .pub."
+
+
+class KeyPrivate(KeyRefused):
+    code = "KEY_PRIVATE"
+    default_sentence = (
+        "This is a private key. It was not stored, but it left your machine: make a new pair, "
+        "and paste the line of the file that ends in .pub."
+    )
+
+
+class KeyWeak(KeyRefused):
+    code = "KEY_WEAK"
+    default_sentence = "This key is too weak. Make a new one with: ssh-keygen -t ed25519"
+
+
+class KeyTypeUnsupported(KeyRefused):
+    code = "KEY_TYPE_UNSUPPORTED"
+    default_sentence = "This type of key is not taken. Make a new one with: ssh-keygen -t ed25519"
+
+
+class KeyDuplicate(KeyRefused):
+    code = "KEY_DUPLICATE"
+    default_sentence = "This key is already registered."
+
+
+class KeyTooMany(KeyRefused):
+    code = "KEY_TOO_MANY"
+    default_sentence = "Too many keys are registered. Remove one that you no longer use."

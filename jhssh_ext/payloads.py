@@ -1,0 +1,110 @@
+"""What one process hands to another: the shapes, parsed strictly. DESIGN: "Contracts".
+
+Hub → gateway: :class:`ServerState`, in the spawner's state. Hub → user server: :class:`ServerEnvironment`, as ``JHSSH_*``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+ENVIRONMENT_PREFIX = "JHSSH_"
+STATE_KEY = "jhssh"
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """Where and how the gateway reaches one running user server. Told by the Hub alone, given once when the server starts."""
+
+    host: str
+    """address of its sshd"""
+    port: int
+    """TCP port of its sshd"""
+    user: str
+    """the account that sshd lets in: what the gateway gives as SSH user name"""
+    host_key: str
+    """its sshd's public host key, one OpenSSH line of type ssh-ed25519: the gateway takes no other"""
+    url: str
+    """base URL of the user server itself, not through the Hub's proxy; ends with a slash"""
+    secret: str
+    """per-spawn secret that signs requests and answers between gateway and extension; 64 hexadecimal digits"""
+    spawn: str
+    """id of this spawn: another after each start"""
+    hub_id: str
+    """id of the Hub, an input of every opaque id"""
+
+    def to_state(self) -> dict[str, Any]:
+        return {STATE_KEY: asdict(self)}
+
+    @classmethod
+    def from_state(cls, state: Any) -> ServerState | None:
+        """From a spawner's whole state; None where SSH is off. Raises ValueError on any other shape."""
+        if not isinstance(state, dict) or state.get(STATE_KEY) is None:
+            return None
+        found = state[STATE_KEY]
+        if not isinstance(found, dict):
+            raise ValueError("state.jhssh is not an object")
+        values: dict[str, Any] = {}
+        for field in fields(cls):
+            value = found.get(field.name)
+            wanted = int if field.name == "port" else str
+            if type(value) is not wanted or not value:
+                raise ValueError(f"state.jhssh.{field.name} is missing or not a {wanted.__name__}")
+            values[field.name] = value
+        if not 0 < values["port"] < 65536:
+            raise ValueError("state.jhssh.port is no TCP port")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class ServerEnvironment:
+    """What the Hub gives a user server, each field as ``JHSSH_<FIELD>``. The extension takes it out of ``os.environ`` at once."""
+
+    enabled: bool
+    """is SSH on for this server"""
+    disabled_because: str = ""
+    """where it is off: the sentence for the user"""
+    listen_address: str = "127.0.0.1"
+    listen_port: int = 0
+    host_key: str = ""
+    """private host key, OpenSSH format (PROTOCOL.key), Ed25519"""
+    user_ca_keys: str = ""
+    """public keys of the gateway's user CAs, one OpenSSH line each"""
+    principal: str = ""
+    """the one principal that opens this server"""
+    audience: str = ""
+    """audience of signed requests and answers"""
+    secret: str = ""
+    """as ServerState.secret"""
+    gateway_url: str = ""
+    """where the gateway's HTTP side answers user servers, ending with a slash; empty if it can't be told that keys changed"""
+    connect_host: str = ""
+    """what users type after the @; empty if the admin has not said"""
+    connect_port: int = 0
+    login_name: str = ""
+    """what users type before the @"""
+
+    def to_environ(self) -> dict[str, str]:
+        return {
+            ENVIRONMENT_PREFIX + name.upper(): ("1" if value else "0") if isinstance(value, bool) else str(value)
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> ServerEnvironment | None:
+        """None where no Hub with our mixin started this server. Raises ValueError on values of another shape."""
+        if ENVIRONMENT_PREFIX + "ENABLED" not in environ:
+            return None
+        values: dict[str, Any] = {}
+        for field in fields(cls):
+            text = environ.get(ENVIRONMENT_PREFIX + field.name.upper())
+            if text is None:
+                continue
+            if field.name == "enabled":
+                values[field.name] = text == "1"
+            elif field.name in ("listen_port", "connect_port"):
+                values[field.name] = int(text)
+            else:
+                values[field.name] = text
+        return cls(**values)
