@@ -1,4 +1,4 @@
-"""OpenSSH public keys: the lines of authorized_keys (sshd(8), "AUTHORIZED_KEYS FILE FORMAT"), parsed strictly. Pure; no crypto library.
+"""OpenSSH public keys, lines of authorized_keys (sshd(8), "AUTHORIZED_KEYS FILE FORMAT"), parsed strictly; no crypto library.
 
 Blobs: RFC 4253 section 6.6 (ssh-rsa), RFC 5656 section 3.1 (ecdsa), RFC 8709 section 4 (ed25519), OpenSSH's PROTOCOL.u2f (sk-).
 """
@@ -52,10 +52,11 @@ _CURVES = {
 _P25519 = 2**255 - 19
 _D25519 = -121665 * pow(121666, -1, _P25519) % _P25519
 
-# PEM and ssh.com headers or footers, PuTTY's first line, a PuTTY private part, the magic "openssh-key-v1\0" in base64 (PROTOCOL.key),
-# and a bare PKCS#8 Ed25519 key (RFC 8410): whatever part of the file was pasted.
+# PEM and ssh.com headers or footers, PuTTY's first line or private part, the magic "openssh-key-v1\0" in base64
+# (PROTOCOL.key) and a bare PKCS#8 Ed25519 key (RFC 8410): whatever part of the file was pasted.
 _PRIVATE = re.compile(
-    r"(?:BEGIN|END)\s{1,3}(?:[A-Z0-9]{1,20}\s{1,3}){0,3}PRIVATE\s{1,3}KEY|PuTTY-User-Key-File|Private-(?:Lines|MAC)\s*:|SSH PRIVATE KEY FILE FORMAT"
+    r"(?:BEGIN|END)\s{1,3}(?:[A-Z0-9]{1,20}\s{1,3}){0,3}PRIVATE\s{1,3}KEY|PuTTY-User-Key-File|Private-(?:Lines|MAC):"
+    r"|SSH PRIVATE KEY FILE FORMAT"
     r"|b3BlbnNzaC1rZXktdjEA|MC4CAQAwBQYDK2VwBCIEI",
     re.IGNORECASE,
 )
@@ -105,7 +106,10 @@ def parse_line(text: str, line: int = 1) -> PublicKey:
 
 
 def parse_lines(text: str) -> list[PublicKey]:
-    """All keys of a text that a user offers, each once; empty lines and # comments are skipped. All or nothing: raises KeyRefused."""
+    """All keys of a text that a user offers, each once; empty lines and # comments are skipped. All or nothing.
+
+    Raises KeyRefused.
+    """
     if _PRIVATE.search(text):
         raise KeyPrivate(line=0)
     if len(text) > MAX_TEXT:
@@ -122,7 +126,7 @@ def parse_lines(text: str) -> list[PublicKey]:
 
 
 def read_authorized_keys(text: str) -> tuple[list[PublicKey], list[Ignored]]:
-    """The keys of an authorized_keys file that others may have written, and which lines are ignored and why. Never raises KeyRefused.
+    """The keys of an authorized_keys file that others may have written, and which lines are ignored and why; never raises.
 
     A line with options is ignored: to take its key without them would open more than its writer meant.
     """
