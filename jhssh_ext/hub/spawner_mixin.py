@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from traitlets import Bool, Bytes, Enum, Integer, List, TraitError, Unicode, Union, validate
-from traitlets.config import Configurable
-
 from ..identifiers import AUDIENCE, HOST_KEY, PRINCIPAL, opaque_id, printable
-from ..login_names import DEFAULT_SEPARATOR, UserServer, login_name
+from ..login_names import UserServer, candidates, login_name
 from ..payloads import ServerEnvironment, ServerState
 from . import host_keys, options_form, user_ca_keys
+from .settings import SSHSettings
 
 ADDRESS_TIMEOUT = 30.0
 """seconds that ``get_ssh_address`` may take"""
@@ -41,117 +39,18 @@ class _Spawn:
     """the public half"""
 
 
-class SSHSpawnerMixin(Configurable):
+class SSHSpawnerMixin(SSHSettings):
     """Adds SSH to a spawner: ``class SSHDockerSpawner(SSHSpawnerMixin, DockerSpawner)``. It must stand before the spawner.
 
     The host class must be a :class:`jupyterhub.spawner.Spawner` whose ``start()``
 
-    - calls ``get_env()`` at each start and gives the server that environment (a container kept from an earlier start has the old one);
+    - calls ``get_env()`` at each start and gives the server what it returns (a container kept from before has the old one);
     - returns the address of the user server, ``(ip, port)`` or a URL.
 
     It provides ``user``, ``name``, ``server``, ``port``, ``internal_ssl``, ``user_options`` and ``log``, as every Spawner does.
     A subclass says where sshd is reached (:meth:`get_ssh_address`) and under which account (:meth:`get_ssh_user`) where the
     defaults do not fit. Neither may ask the user server: it must not steer where the gateway connects.
     """
-
-    ssh_policy = Enum(
-        [options_form.OPTIONAL, options_form.ALWAYS, options_form.NEVER],
-        options_form.OPTIONAL,
-        help="""Who decides whether a server can be reached by SSH.
-
-        `optional`: the user, by a checkbox on the page that starts a server. `always`, `never`: you, for every server.
-        `Spawner.group_overrides` and profiles may set it for some: what counts is its value when the server starts.
-        """,
-    ).tag(config=True)
-
-    ssh_default = Bool(
-        False,
-        help="""With the policy `optional`: is SSH on for a user who has not chosen yet. The checkbox shows it.""",
-    ).tag(config=True)
-
-    ssh_ask_without_form = Bool(
-        False,
-        help="""With the policy `optional`, on a Hub that has no options form: show a page with the checkbox alone at each start.
-
-        Where it is off, such a Hub starts servers with one click as before, and `ssh_default` decides.
-        """,
-    ).tag(config=True)
-
-    ssh_user_ca_file = Unicode(
-        "",
-        help="""File with the public keys of the gateway's user CA, one OpenSSH line each: the `.pub` file that `jhssh-gateway keys init`
-        makes. Read at each start of a server. The private half is the gateway's alone. Without a key here or in `ssh_user_ca_keys`,
-        SSH stays off.
-        """,
-    ).tag(config=True)
-
-    ssh_user_ca_keys = List(
-        Unicode(),
-        help="""Public keys of the gateway's user CA, one OpenSSH line each, besides those in `ssh_user_ca_file`.
-
-        Several, so that the CA can be rotated: add the new key, restart the user servers, switch the gateway over, remove the old key.
-        """,
-    ).tag(config=True)
-
-    ssh_secret = Union(
-        [Bytes(), Unicode()],
-        default_value=b"",
-        help="""Secret of the Hub that the host keys of user servers are made of; at least 32 bytes.
-
-        Default: derived from the Hub's cookie secret. Set it where the cookie secret changes, so that host keys stay.
-        """,
-    ).tag(config=True)
-
-    ssh_host_key_epoch = Unicode(
-        "",
-        help="""Any text. Another one gives every user server another host key at its next start; for use after a leak.""",
-    ).tag(config=True)
-
-    ssh_hub_id = Unicode(
-        "",
-        help="""Name of this Hub among those that share a user CA. Default: derived from `ssh_secret`, so it is another for each Hub.""",
-    ).tag(config=True)
-
-    ssh_port = Integer(
-        0,
-        min=0,
-        max=65535,
-        help="""TCP port of sshd on the user server.
-
-        0: the Hub picks a free one of its own machine at each start, right for servers that run there. Where each server has a network
-        of its own (containers), set one port for all, 1024 or higher.
-        """,
-    ).tag(config=True)
-
-    ssh_listen_address = Unicode(
-        "127.0.0.1",
-        help="""Address on which sshd of the user server listens. `0.0.0.0` in containers; let only the gateway reach it there.""",
-    ).tag(config=True)
-
-    ssh_user = Unicode(
-        "jovyan",
-        help="""Account under which user servers run, where the spawner class does not know it: see `get_ssh_user`.""",
-    ).tag(config=True)
-
-    ssh_gateway_service = Unicode("ssh", help="""Name of the Hub service that is the SSH gateway.""").tag(config=True)
-
-    ssh_gateway_url = Unicode(
-        "",
-        help="""URL under which user servers reach the HTTP side of the gateway. They tell it that a key was added or removed; where they
-        can't, such a change counts only after the gateway's cache has aged. Default: the URL of the service `ssh_gateway_service`.
-        """,
-    ).tag(config=True)
-
-    ssh_public_host = Unicode("", help="""Host name that users type after the @, shown to them in JupyterLab.""").tag(config=True)
-
-    ssh_public_port = Integer(22, min=1, max=65535, help="""TCP port that users connect to, shown to them in JupyterLab.""").tag(
-        config=True
-    )
-
-    ssh_login_separator = Unicode(
-        DEFAULT_SEPARATOR,
-        help="""What stands between user and named server in a login name, as `+` in `alice+gpu`. Must be the gateway's too.""",
-    ).tag(config=True)
 
     if TYPE_CHECKING:
         user: Any
@@ -167,17 +66,10 @@ class SSHSpawnerMixin(Configurable):
     _ssh_state: ServerState | None = None
     _ssh_server_url: str = ""
 
-    @validate("ssh_secret")
-    def _check_ssh_secret(self, proposal: Any) -> bytes:
-        value = proposal.value.encode("utf-8") if isinstance(proposal.value, str) else bytes(proposal.value)
-        if value and len(value) < host_keys.MIN_SECRET:
-            raise TraitError(f"ssh_secret must have at least {host_keys.MIN_SECRET} bytes: make one with `openssl rand -hex 32`")
-        return value
-
     # ---- hooks ----
 
     async def get_ssh_address(self) -> tuple[str, int]:
-        """Where the gateway reaches sshd of this server: (host, port). Called once, after ``start()``; may be a plain function too.
+        """Where the gateway reaches sshd of this server: (host, port). Called once, after ``start()``; may be a plain function.
 
         Default: the address that sshd was told to listen on; where that is every address, the host that ``start()`` returned.
         """
@@ -268,6 +160,7 @@ class SSHSpawnerMixin(Configurable):
 
         hub_id = self.ssh_hub_id or host_keys.derive_hub_id(secret)
         user, server = self.user.name, self.name
+        typed = login_name(UserServer(user, server), self.ssh_login_separator)
         created = host_keys.created_text(self.user.created)
         seed = host_keys.host_key_seed(secret, opaque_id(HOST_KEY, hub_id, user, server), created, self.ssh_host_key_epoch)
         host_key = host_keys.host_key(seed)
@@ -283,7 +176,7 @@ class SSHSpawnerMixin(Configurable):
             gateway_url=self._ssh_find_gateway_url(),
             connect_host=self.ssh_public_host,
             connect_port=self.ssh_public_port,
-            login_name=login_name(UserServer(user, server), self.ssh_login_separator),
+            login_name=typed if candidates(typed, self.ssh_login_separator) else "",
         )
         return _Spawn(environment, spawn_id=secrets.token_hex(16), hub_id=hub_id, host_key=host_key.public)
 
@@ -295,7 +188,7 @@ class SSHSpawnerMixin(Configurable):
         keys += user_ca_keys.parse("\n".join(self.ssh_user_ca_keys), "ssh_user_ca_keys")
         if not keys:
             raise user_ca_keys.UserCAKeysRefused(
-                "no user CA is configured. Set c.SSHSpawnerMixin.ssh_user_ca_file to the .pub file that `jhssh-gateway keys init` made"
+                "no user CA is configured. Set c.SSHSpawnerMixin.ssh_user_ca_file to the .pub file of `jhssh-gateway keys init`"
             )
         return user_ca_keys.unique(keys)
 
@@ -401,7 +294,7 @@ def _is_wildcard(host: str) -> bool:
 
 
 def _free_port(address: str, taken: int) -> int:
-    """A TCP port that is free on this machine right now and is not ``taken``. The user server reports it if it is no longer free."""
+    """A TCP port that is free on this machine right now and is not ``taken``. If it is gone by then, the user server says so."""
     while True:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
             try:
