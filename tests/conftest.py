@@ -1,0 +1,96 @@
+"""Fixtures of the end-to-end tests: one Hub of each supported version for the run, each with a gateway process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .harness.hub import VENVS, Hub
+from .harness.processes import describe
+from .harness.ssh import KeyPair, SSHClient, make_key
+
+HUB_VERSIONS = ("hub6", "hub5")
+
+
+def python_of(version: str) -> Path:
+    """The Python with that JupyterHub; skips the test by name where it is missing."""
+    python = VENVS[version]
+    if not python.exists():
+        pytest.skip(f"{version}: no {python.parent.parent.name} here; `make install` makes it")
+    return python
+
+
+def running_hub(version: str, folder: Path) -> Iterator[Hub]:
+    hub = Hub(folder, python_of(version))
+    hub.start()
+    try:
+        yield hub
+    finally:
+        hub.stop()
+        left = hub.processes()
+        assert not left, describe(left)
+
+
+@pytest.fixture(scope="session")
+def hub6(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """JupyterHub 6.1 with a gateway; shared by all tests: use user names of your own where state matters."""
+    yield from running_hub("hub6", tmp_path_factory.mktemp("hub6"))
+
+
+@pytest.fixture(scope="session")
+def hub5(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """JupyterHub 5.5 with a gateway, as z2jh ships it."""
+    yield from running_hub("hub5", tmp_path_factory.mktemp("hub5"))
+
+
+@pytest.fixture(scope="session", params=HUB_VERSIONS)
+def any_hub(request: pytest.FixtureRequest) -> Hub:
+    """Each supported Hub in turn."""
+    hub = request.getfixturevalue(request.param)
+    assert isinstance(hub, Hub)
+    return hub
+
+
+@pytest.fixture
+def new_hub(tmp_path: Path) -> Iterator[Callable[..., Hub]]:
+    """Makes Hubs of the test's own (not started): ``hub = new_hub("hub5", managed=True)``. All are stopped in the end."""
+    hubs: list[Hub] = []
+
+    def make(version: str = "hub6", **keywords: object) -> Hub:
+        hubs.append(Hub(tmp_path / f"hub-{len(hubs)}", python_of(version), **keywords))  # type: ignore[arg-type]
+        return hubs[-1]
+
+    yield make
+    for hub in hubs:
+        hub.stop()
+
+
+@pytest.fixture(scope="session")
+def a_key(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
+    """A key pair for tests that need just one."""
+    return make_key(tmp_path_factory.mktemp("key") / "id_ed25519")
+
+
+def register_key(hub: Hub, user: str, key: KeyPair, server: str = "") -> None:
+    """Through the user server's own REST, as the panel does; the server must run."""
+    answer = hub.server_api("POST", user, "publickey", {"public_key": key.public}, server=server)
+    assert answer.status in (201, 409), answer
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Callable[..., SSHClient]:
+    """Makes clients of a Hub's gateway: ``client(hub, "alice", key=key)`` or ``client(hub, "alice", password=token)``."""
+    made: list[SSHClient] = []
+
+    def make(hub: Hub, user: str, **keywords: object) -> SSHClient:
+        assert hub.gateway is not None
+        folder = tmp_path / f"client-{len(made)}"
+        gateway = hub.gateway
+        made.append(
+            SSHClient(folder, port=gateway.ssh_port, host_key=gateway.host_key, user=user, mark=hub.mark, **keywords)  # type: ignore[arg-type]
+        )
+        return made[-1]
+
+    return make

@@ -1,0 +1,1 @@
+"""Real parts for end-to-end tests: Hub, gateway, stock OpenSSH client, and eyes on processes."""
