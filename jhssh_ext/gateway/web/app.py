@@ -1,0 +1,46 @@
+"""Puts the pages under the service's prefix. Each handler finds its parts in the application's settings."""
+
+from __future__ import annotations
+
+import re
+
+from tornado.web import Application
+
+from ..authenticate.key_cache import KeyCache
+from ..connect.hub_client import HubClient
+from .api import KeysChangedHandler
+from .handlers import HealthHandler, IndexHandler, MetricsHandler, NotFoundHandler, Page
+from .health import Health
+from .key_refresher import KeyRefresher
+
+__all__ = ["Health", "make_app"]
+
+
+def make_app(
+    prefix: str,
+    *,
+    health: Health,
+    metrics: Page,
+    hub: HubClient | None,
+    keys: KeyCache | None,
+    ssh_host: str = "",
+    ssh_port: int = 22,
+) -> Application:
+    """``prefix`` is $JUPYTERHUB_SERVICE_PREFIX. Without ``hub`` and ``keys`` (nothing could be wired) the API answers 503."""
+    base = re.escape("/" + prefix.strip("/")) if prefix.strip("/") else ""
+    return Application(
+        [
+            (base + r"/?", IndexHandler),
+            (base + r"/health", HealthHandler),
+            (base + r"/metrics", MetricsHandler),
+            (base + r"/api/keys-changed", KeysChangedHandler),
+        ],
+        default_handler_class=NotFoundHandler,
+        log_function=lambda handler: None,  # the audit log has what matters; paths may hold what others chose
+        health=health,
+        metrics=metrics,
+        hub=hub,
+        refresher=KeyRefresher(keys.refresh) if keys is not None else None,
+        ssh_host=ssh_host,
+        ssh_port=ssh_port,
+    )

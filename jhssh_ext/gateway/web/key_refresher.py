@@ -1,0 +1,73 @@
+"""Pushes from user servers: each makes the gateway fetch that server's keys, in the background, and again until it has worked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from ...errors import Denied, JHSSHError, KeyUnknown
+from ...login_names import UserServer
+
+PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0)
+"""seconds before another try; a server that pushes while it starts is not ready for the Hub yet"""
+
+log = logging.getLogger("jhssh.keys_changed")
+
+
+class KeyRefresher:
+    """At most one fetch per user server and ``interval`` seconds, however many pushes; at most ``max_servers`` at a time."""
+
+    def __init__(
+        self,
+        refresh: Callable[[UserServer], Awaitable[None]],
+        *,
+        interval: float = 1.0,
+        pauses: tuple[float, ...] = PAUSES,
+        max_servers: int = 5000,
+    ) -> None:
+        self._refresh = refresh
+        self._interval = interval
+        self._pauses = pauses
+        self._max_servers = max_servers
+        self._tasks: dict[UserServer, asyncio.Task[None]] = {}
+        self._again: set[UserServer] = set()
+
+    def changed(self, target: UserServer) -> bool:
+        """Fetch soon; False if there is too much to do. A push during a fetch is followed by another fetch."""
+        if target in self._tasks:
+            self._again.add(target)
+            return True
+        if len(self._tasks) >= self._max_servers:
+            return False
+        self._again.add(target)
+        task = self._tasks[target] = asyncio.get_running_loop().create_task(self._work(target))
+        task.add_done_callback(lambda _: self._tasks.pop(target, None))
+        return True
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work(self, target: UserServer) -> None:
+        while target in self._again:
+            self._again.discard(target)
+            await self._until_done(target)
+            await asyncio.sleep(self._interval)
+
+    async def _until_done(self, target: UserServer) -> None:
+        for pause in (*self._pauses, None):
+            self._again.discard(target)
+            try:
+                return await self._refresh(target)
+            except KeyUnknown:
+                return None
+            except JHSSHError as error:
+                if pause is None:
+                    level = logging.INFO if isinstance(error, Denied) else logging.WARNING
+                    log.log(level, "keys of %s were not fetched after a push, the cache's ages decide: %s", target, error)
+                    return None
+            await asyncio.sleep(pause)
+        return None
