@@ -28,6 +28,8 @@ c.Gateway.ssh_host = "127.0.0.1"
 c.Gateway.public_ssh_port = {ssh_port}
 """
 
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 class GatewayProcess:
     """Made by :class:`tests.harness.hub.Hub`. ``config`` is appended to its configuration; change it before a start."""
@@ -65,7 +67,7 @@ class GatewayProcess:
             http_port=self.http_port,
             host_key=str(self.keys / "host_key"),
             user_ca=str(self.keys / "user_ca"),
-            public_url=f"{self.hub_url}/services/ssh/",
+            public_url=f"{self.hub_url}/",
         )
         self.config_file.write_text(text + self.config)
 
@@ -118,7 +120,7 @@ class GatewayProcess:
     def health(self) -> int:
         """HTTP status of /health; 0 when nothing answers."""
         try:
-            with urllib.request.urlopen(self.url + self.prefix + "health", timeout=5) as answer:
+            with direct.open(self.url + self.prefix + "health", timeout=5) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code

@@ -138,7 +138,9 @@ class SSHClient:
             [*self.ssh_command, *options, HOST, *([command] if command else [])], env=self.environment, cwd=self.folder, **pipes
         )
 
-    def terminal() -> pexpect.spawn[str]:
+    def terminal(
+        self, command: str = "", *, options: Sequence[str] = ("-tt",), rows: int = 24, columns: int = 80
+    ) -> pexpect.spawn[str]:
         """``ssh -tt`` on a terminal of its own; close it with ``.close(force=True)``."""
         arguments = ["-F", str(self.config), *options, HOST, *([command] if command else [])]
         environment = {**self.environment, "TERM": "xterm"}

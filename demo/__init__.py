@@ -1,0 +1,1 @@
+"""``make demo``: a Hub on this machine that you can ssh into."""
