@@ -42,7 +42,8 @@ endef
 .venv/.demo-installed: pyproject.toml
 	$(call make-environment,-e '.[demo]')
 
-demo: .venv/.demo-installed
+# A .venv for development has all that the demo needs.
+demo: $(if $(wildcard .venv/.installed),.venv/.installed,.venv/.demo-installed)
 	@exec .venv/bin/python -m demo
 
 system-packages:

@@ -1,4 +1,4 @@
-"""The demo's Hub: examples/local/jupyterhub_config.py on loopback, with any name and any password, and homes in the demo's folder.
+"""The demo's Hub: examples/local/jupyterhub_config.py on loopback, with any name and any password, and its own homes.
 
 DEMO_* come from demo/__main__.py, which starts this Hub in the demo's folder.
 """
