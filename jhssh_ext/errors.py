@@ -23,7 +23,8 @@
         ├── KeyDuplicate              KEY_DUPLICATE
         └── KeyTooMany                KEY_TOO_MANY
 
-``sentence`` is for the user: safe to show and says what to do. ``explanation`` is for the admin, names the setting to mend, and goes to the log only.
+``sentence`` is for the user: safe to show, says what to do, in ASCII (OpenSSH's client escapes all else in a disconnect message).
+``explanation`` is for the admin, names the setting to mend, and goes to the log only.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class PolicyDenied(Denied):
 
 class SSHNotEnabled(Denied):
     code = "SSH_NOT_ENABLED"
-    default_sentence = "SSH access is off for this server. Stop it, tick “Enable SSH access” and start it again."
+    default_sentence = "SSH access is off for this server. Stop it, tick 'Enable SSH access' and start it again."
 
 
 class ServerStopped(Denied):
@@ -100,12 +101,16 @@ class SpawnFailed(Unavailable):
 
 class ServerUnreachable(Unavailable):
     code = "SERVER_UNREACHABLE"
-    default_sentence = "Your server runs, but its sshd does not answer. Restart the server; if that does not help, tell your admin."
+    default_sentence = (
+        "Your server runs, but its sshd does not answer. Restart the server; if that does not help, tell your admin."
+    )
 
 
 class HostKeyMismatch(Unavailable):
     code = "HOST_KEY_MISMATCH"
-    default_sentence = "Something else answers in place of your server. Restart the server; if that does not help, tell your admin."
+    default_sentence = (
+        "Something else answers in place of your server. Restart the server; if that does not help, tell your admin."
+    )
 
 
 class ShuttingDown(Unavailable):

@@ -1,6 +1,7 @@
 """Opaque ids that stand for one user server, and text that others chose made fit to show.
 
-User names may hold spaces, newlines, ``*`` or ``#``: they never go into an sshd file, a shell, a log line or a header as they are.
+User names may hold spaces, newlines, ``*`` or ``#``: they never go into an sshd file, a shell, a log line or
+a header as they are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """HTTP between gateway and extension, signed both ways with the per-spawn secret (JWT, RFC 7519, HS256).
 
 No bearer token is ever sent to a user server: its owner could read it. A signed request says what it is for (audience, method,
-path, under a minute), and the answer is signed over the request's id, so that whoever sits on a freed port can neither ask nor answer.
+path, under a minute), and the answer is signed over the request's id, so that whoever sits on a freed port can neither ask
+nor answer.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Who knocks: the SSH server towards clients, and its limits."""

@@ -1,0 +1,337 @@
+"""The SSH server towards clients: what asyncssh calls, in the order of a connection's life, and the rules that asyncssh lacks.
+
+A connection has one user name, a bounded number of tries, and one proof. After the proof the user server is reached, and only
+then is success sent (RFC 4252): whoever merely knows a public key causes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+import asyncssh
+from asyncssh.packet import PacketDecodeError, SSHPacket, String
+from asyncssh.public_key import decode_ssh_public_key
+
+from ...errors import (
+    JHSSHError,
+    KeyRefused,
+    KeyUnknown,
+    ShuttingDown,
+    TokenInvalid,
+    TooManyAttempts,
+    TooManySessions,
+    Unavailable,
+)
+from ...identifiers import printable
+from ...public_keys import PublicKey, parse_line
+from ..authenticate.authentication import Authentication
+from ..authenticate.login import Login
+from ..connect.endpoint import Endpoint
+from ..connect.upstream import UpstreamConnection
+from ..relay.activity import ActivityReporter
+from ..relay.relay import Relay
+from .entry import Entry
+from .limits import ConnectionLimits, FailureBudget
+
+MSG_USERAUTH_REQUEST = 50
+SHA1_SIGNATURE = b"ssh-rsa"  # RFC 8332, section 3: rsa-sha2-* are to be used instead
+PLAIN = str.maketrans("“”‘’–…", "\"\"''-.")
+REQUESTS_PER_TRY = 3
+"""USERAUTH requests that one try may take (a probe, its signature, one to spare): bounds those that are sent without waiting"""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Bounds of one connection."""
+
+    max_auth_tries: int
+    failure_floor: float
+    """seconds: a refusal is told after a whole number of these, whatever caused it"""
+    known_key_wait: float
+    """seconds that a key which is known may wait for its user server to confirm it"""
+
+
+class Observer(Protocol):
+    """Who is told what happens: audit log and metrics."""
+
+    def unauthenticated(self, count: int) -> None: ...
+
+    def refused(self, address: str, login_name: str, method: str, code: str) -> None: ...
+
+    def opened(self, login: Login) -> None: ...
+
+    def closed(self, login: Login, from_client: int, from_server: int) -> None: ...
+
+
+@dataclass
+class Services:
+    """What all connections share."""
+
+    rules: Rules
+    limits: ConnectionLimits
+    failures: FailureBudget
+    authentication: Authentication
+    entry: Entry
+    activity: ActivityReporter
+    observer: Observer
+    log: logging.Logger
+    connections: set[ClientConnection] = field(default_factory=set)
+    closing: bool = False
+
+
+class _Methods(asyncssh.SSHServer):
+    """Tells asyncssh which methods there are; the answers are ClientConnection's."""
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def password_auth_supported(self) -> bool:
+        return True
+
+
+class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
+    """The hop from a client to the gateway."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: Any, services: Services) -> None:
+        self._services = services
+        self._address = ""
+        self._admitted = False
+        self._user_counted: str | None = None
+        self._user_name_bytes: bytes | None = None
+        self._requests = 0
+        self._failed = 0
+        self._method = b""
+        self._login: Login | None = None
+        self._proven_key: PublicKey | None = None
+        super().__init__(loop, options)
+
+    # its life
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peer = transport.get_extra_info("peername")
+        self._address = str(peer[0]) if peer else ""
+        self._admitted = not self._services.closing and self._services.limits.enter(self._address)
+        if not self._admitted:
+            self._services.observer.refused(self._address, "", "", TooManySessions.code)
+            self._cancel_login_timer()
+            transport.abort()  # type: ignore[attr-defined]
+            return
+        self._services.observer.unauthenticated(self._services.limits.unauthenticated)
+        self._services.connections.add(self)
+        super().connection_made(transport)
+
+    def _cleanup(self, exc: Exception | None) -> None:
+        self._leave_unauthenticated()
+        if self._user_counted is not None:
+            self._services.limits.leave_user(self._user_counted)
+            self._user_counted = None
+        self._services.connections.discard(self)
+        super()._cleanup(exc)
+
+    def _leave_unauthenticated(self) -> None:
+        if self._admitted:
+            self._admitted = False
+            self._services.limits.leave(self._address)
+            self._services.observer.unauthenticated(self._services.limits.unauthenticated)
+
+    def shut_down(self) -> None:
+        """Ends the connection because the gateway ends."""
+        self.end(asyncssh.DISC_SERVICE_NOT_AVAILABLE, _for_client(ShuttingDown()))
+
+    # authentication (RFC 4252)
+
+    def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> Any:
+        if pkttype == MSG_USERAUTH_REQUEST:
+            self._check_request(packet.get_full_payload())
+        return super().process_packet(pkttype, pktid, packet)
+
+    def _check_request(self, message: bytes) -> None:
+        """Ends the connection on a second user name, on too many requests, and on any request after the proof."""
+        packet = SSHPacket(message)
+        packet.get_byte()
+        try:
+            user_name, _service, self._method = packet.get_string(), packet.get_string(), packet.get_string()
+        except PacketDecodeError:
+            raise asyncssh.ProtocolError("Malformed authentication request") from None
+        if self._user_name_bytes not in (None, user_name):
+            raise asyncssh.ProtocolError("A connection has one user name")
+        self._user_name_bytes = user_name
+        self._requests += 1
+        if self._login is not None or self._requests > REQUESTS_PER_TRY * self._services.rules.max_auth_tries:
+            raise asyncssh.DisconnectError(asyncssh.DISC_PROTOCOL_ERROR, _for_client(TooManyAttempts()))
+
+    def send_userauth_failure(self, partial_success: bool) -> None:
+        if self._method != b"none":
+            self._failed += 1
+        if self._failed >= self._services.rules.max_auth_tries:
+            raise asyncssh.DisconnectError(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, _for_client(TooManyAttempts()))
+        super().send_userauth_failure(partial_success)
+
+    async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
+        """``msg`` is empty for a probe, which proves nothing and records nothing (CVE-2024-45337)."""
+        began = self._loop.time()
+        if await self._judge_key(username, key_data, msg, signature):
+            return True
+        await self._refuse(username, "publickey", began)
+        return False
+
+    async def _judge_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
+        try:
+            key = _public_key(key_data)
+        except (KeyRefused, ValueError):
+            return False
+        if not await self._is_registered(username, key):
+            return False
+        if not msg:
+            return True
+        if not _verify(key_data, String(self._session_id) + msg, signature):
+            return False
+        try:
+            login = await self._services.authentication.key_login(username, key, self._address)
+        except Unavailable as error:
+            raise self._disconnect_error(error) from None
+        except JHSSHError:
+            return False
+        self._login, self._proven_key = login, key
+        return True
+
+    async def _is_registered(self, username: str, key: PublicKey) -> bool:
+        services = self._services
+        known = services.authentication.knows_key(username, key)
+        may_fetch = known or services.failures.spend(self._address)
+        wait = services.rules.known_key_wait if known else services.rules.failure_floor
+        try:
+            found = await asyncio.wait_for(services.authentication.accepts_key(username, key, may_fetch=may_fetch), wait)
+        except (JHSSHError, asyncio.TimeoutError):
+            return False
+        if found and not known:
+            services.failures.give_back(self._address)
+        return found
+
+    async def validate_password(self, username: str, password: str) -> bool:
+        """The password is a Hub API token, or nothing."""
+        began = self._loop.time()
+        services = self._services
+        try:
+            if not services.failures.spend(self._address):
+                raise TokenInvalid(explanation="too many failures from this address")
+            login = await services.authentication.token_login(username, password, self._address)
+        except Unavailable as error:
+            services.observer.refused(self._address, username, "password", error.code)
+            await self._floor(began)
+            raise self._disconnect_error(error) from None
+        except JHSSHError:
+            await self._refuse(username, "password", began)
+            return False
+        services.failures.give_back(self._address)
+        self._login = login
+        return True
+
+    async def change_password(self, username: str, old_password: str, new_password: str) -> bool:
+        await self._refuse(username, "password", self._loop.time())
+        return False
+
+    async def _refuse(self, username: str, method: str, began: float) -> None:
+        code = TokenInvalid.code if method == "password" else KeyUnknown.code
+        self._services.observer.refused(self._address, username, method, code)
+        await self._floor(began)
+
+    async def _floor(self, began: float) -> None:
+        """Waits until a whole number of floors has passed, so that the time taken does not tell why."""
+        floor = self._services.rules.failure_floor
+        passed = self._loop.time() - began
+        await asyncio.sleep((int(passed / floor) + 1) * floor - passed)
+
+    # after the proof
+
+    async def send_userauth_success(self) -> None:
+        """What asyncssh calls after a proof, in place of which the user server is reached first."""
+        login = self._login
+        if login is None:
+            raise asyncssh.PermissionDenied("no proof")
+        self._cancel_login_timer()  # from here the start of the server and the connection to it have bounds of their own
+        self._leave_unauthenticated()
+        try:
+            if not self._services.limits.enter_user(login.target.user):
+                raise TooManySessions
+            self._user_counted = login.target.user
+            server = await self._services.entry.open(login, self._key_still_counts, self._show)
+        except JHSSHError as error:
+            self._services.log.warning("No entry to %s for %s: %s", login.target, printable(self._address), error)
+            self._services.observer.refused(self._address, str(login.target), login.method, error.code)
+            raise self._disconnect_error(error) from None
+        await super().send_userauth_success()
+        self._start_relay(login, server)
+
+    def _key_still_counts(self) -> bool:
+        return (
+            self._login is not None
+            and self._proven_key is not None
+            and (self._services.authentication.key_opens(self._login.target, self._proven_key))
+        )
+
+    def _start_relay(self, login: Login, server: UpstreamConnection) -> None:
+        services = self._services
+        services.observer.opened(login)
+        relay = Relay(self, server, log=services.log, on_data=lambda count: services.activity.saw_data(login.target, count))
+
+        self.when_ended(lambda _reason: services.observer.closed(login, *relay.bytes))
+        relay.start()
+
+    def _show(self, line: str) -> None:
+        """A line for the user while they wait, shown by OpenSSH's client at once (RFC 4252, section 5.4)."""
+        if self._transport is not None and not self._auth_complete:
+            self.send_auth_banner(printable(line) + "\r\n")
+
+    def _disconnect_error(self, error: JHSSHError) -> asyncssh.DisconnectError:
+        code = asyncssh.DISC_SERVICE_NOT_AVAILABLE if isinstance(error, Unavailable) else asyncssh.DISC_BY_APPLICATION
+        return asyncssh.DisconnectError(code, _for_client(error))
+
+
+def _for_client(error: JHSSHError) -> str:
+    """For a DISCONNECT message, of which OpenSSH's client shows 400 bytes, all but ASCII as octal escapes."""
+    return f"{printable(error.sentence, 360)} [{error.code}]".translate(PLAIN).encode("ascii", "replace").decode("ascii")
+
+
+def _public_key(blob: bytes) -> PublicKey:
+    """Raises KeyRefused or ValueError."""
+    kind = SSHPacket(blob)
+    try:
+        name = kind.get_string().decode("ascii")
+    except PacketDecodeError as error:
+        raise ValueError("no key") from error
+    return parse_line(f"{name} {base64.b64encode(blob).decode('ascii')}")
+
+
+def _verify(blob: bytes, signed: bytes, signature: bytes) -> bool:
+    try:
+        algorithm = SSHPacket(signature).get_string()
+        key = decode_ssh_public_key(blob)
+        key.set_touch_required(True)
+        return algorithm != SHA1_SIGNATURE and key.verify(signed, signature)
+    except (PacketDecodeError, asyncssh.KeyImportError, ValueError):
+        return False
+
+
+async def make_options(**options: Any) -> asyncssh.SSHServerConnectionOptions:
+    """asyncssh's options with all that the gateway does not do switched off."""
+    made = await asyncssh.SSHServerConnectionOptions.construct(
+        config=None,
+        server_factory=_Methods,
+        host_based_auth=False,
+        kbdint_auth=False,
+        gss_host=None,
+        gss_kex=False,
+        gss_auth=False,
+        allow_pty=False,
+        agent_forwarding=False,
+        x11_forwarding=False,
+        send_server_host_keys=False,
+        keepalive_interval=0,
+        **options,
+    )
+    return cast(asyncssh.SSHServerConnectionOptions, made)

@@ -1,0 +1,194 @@
+"""One SSH connection whose channels are relayed instead of being served. The only module that touches asyncssh's internals.
+
+It is mixed into asyncssh's server connection (the client's hop) and client connection (the user server's hop). Messages
+80 to 100 (RFC 4250, section 4.1.2: connection protocol) go to a sink, all others stay on their hop with asyncssh.
+asyncssh is pinned to a minor version; ``tests/gateway/connect/test_endpoint.py`` fails when one of these internals is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+from asyncssh.compression import Decompressor
+from asyncssh.connection import SSHConnection
+from asyncssh.packet import SSHPacket
+
+FIRST_RELAYED, LAST_RELAYED = 80, 100
+FIRST_CHANNEL_MESSAGE = 93
+MAX_HELD_MESSAGES = 64
+"""what the other side may send before the relay is there; sshd sends one or two (hostkeys-00)"""
+HIGH_WATER, LOW_WATER = 1 << 20, 1 << 18
+"""bytes waiting to be sent on one hop before reading from the other stops, and goes on"""
+MAX_INFLATED = 1 << 20
+"""bytes that one compressed packet may become: RFC 4253, section 6.1 asks for 32768, OpenSSH sends up to 256 KiB"""
+CLOSE_TIMEOUT = 5.0
+"""seconds for what is left to be sent when a connection ends"""
+
+Sink = Callable[[bytes], None]
+
+
+class _BoundedDecompressor:
+    """zlib (RFC 4253, section 6.2) that refuses a packet which becomes larger than any honest one."""
+
+    def __init__(self, inner: Decompressor) -> None:
+        self._inflate = cast(Any, inner)._decomp
+
+    def decompress(self, data: bytes) -> bytes | None:
+        inflated = cast(bytes, self._inflate.decompress(data, MAX_INFLATED))
+        return None if self._inflate.unconsumed_tail else inflated
+
+
+class _AnyChannel(Mapping[int, "_AnyChannel"]):
+    """Stands for asyncssh's table of channels: knows every number, and hands each message on."""
+
+    def __init__(self, receive: Callable[[SSHPacket], bool]) -> None:
+        self._receive = receive
+
+    def __getitem__(self, _number: int) -> _AnyChannel:
+        return self
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def process_packet(self, _pkttype: int, _pktid: int, packet: SSHPacket) -> bool:
+        return self._receive(packet)
+
+    def log_received_packet(self, *_args: object) -> None:
+        """Nothing: what passes through is the user's own."""
+
+
+class Endpoint(SSHConnection):
+    """What the relay needs of a connection: take, give, pause, end. To be mixed in before an asyncssh connection class."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._sink: Sink | None = None
+        self._held: list[bytes] = []
+        self._deferred_bytes = 0
+        self._over_high_water = False
+        self._pressure = False
+        self._on_pressure: Callable[[bool], None] = lambda _over: None
+        self._on_end: list[Callable[[Exception | None], None]] = []
+        super().__init__(*args, **kwargs)
+        self._channels = cast(Any, _AnyChannel(self._receive))
+
+    # what the relay calls
+
+    def attach(self, sink: Sink, on_pressure: Callable[[bool], None]) -> None:
+        """From now on ``sink`` gets each message (type byte and payload), those held so far first.
+
+        ``on_pressure`` is told when more than HIGH_WATER bytes wait to be sent here (True), and when they are gone (False).
+        """
+        self._sink, self._on_pressure = sink, on_pressure
+        held, self._held = self._held, []
+        for message in held:
+            sink(message)
+
+    def when_ended(self, callback: Callable[[Exception | None], None]) -> None:
+        """``callback(reason)`` once when the connection is gone; at once if it is gone already."""
+        if self.is_closed():
+            callback(None)
+        else:
+            self._on_end.append(callback)
+
+    def relay_message(self, message: bytes) -> None:
+        """Sends one message: type byte and payload, unchanged."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self.send_packet(message[0], message[1:])
+        if not self._kex_complete:
+            # While keys are exchanged anew asyncssh holds messages back without a bound, and a client can make that last.
+            self._deferred_bytes += len(message)
+            self._tell_pressure()
+
+    def pause(self, paused: bool) -> None:
+        """Stops or resumes reading from the network."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            if paused:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
+
+    def end(self, code: int, sentence: str) -> None:
+        """Sends what is left and a DISCONNECT (RFC 4253, section 11.1), then closes; aborts after CLOSE_TIMEOUT."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self._send_disconnect(code, sentence, "")
+        transport.close()
+        abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
+        self.when_ended(lambda _reason: abort.cancel())
+
+    # what asyncssh calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        detect_dead_peers(transport.get_extra_info("socket"))
+        super().connection_made(transport)
+
+    def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> Any:
+        if FIRST_RELAYED <= pkttype < FIRST_CHANNEL_MESSAGE:
+            return self._receive(packet)
+        return super().process_packet(pkttype, pktid, packet)
+
+    def pause_writing(self) -> None:
+        self._over_high_water = True
+        self._tell_pressure()
+
+    def resume_writing(self) -> None:
+        self._over_high_water = False
+        self._tell_pressure()
+
+    def _send_deferred_packets(self) -> None:
+        self._deferred_bytes = 0
+        super()._send_deferred_packets()
+        self._tell_pressure()
+
+    def _cleanup(self, exc: Exception | None) -> None:
+        callbacks, self._on_end = self._on_end, []
+        self._sink, self._held = None, []
+        super()._cleanup(exc)
+        for callback in callbacks:
+            callback(exc)
+
+    @property
+    def _decompressor(self) -> Any:
+        return self.__dict__.get("_bounded_decompressor")
+
+    @_decompressor.setter
+    def _decompressor(self, decompressor: Decompressor | None) -> None:
+        self.__dict__["_bounded_decompressor"] = _BoundedDecompressor(decompressor) if decompressor else None
+
+    def _tell_pressure(self) -> None:
+        pressure = self._over_high_water or self._deferred_bytes > HIGH_WATER
+        if pressure != self._pressure:
+            self._pressure = pressure
+            self._on_pressure(pressure)
+
+    def _receive(self, packet: SSHPacket) -> bool:
+        message = packet.get_full_payload()
+        if self._sink is not None:
+            self._sink(message)
+        elif len(self._held) < MAX_HELD_MESSAGES:
+            self._held.append(message)
+        else:
+            self._force_close(ConnectionError("sent too much before the relay was there"))
+        return True
+
+
+def detect_dead_peers(sock: socket.socket | None) -> None:
+    """Has the kernel notice within about three minutes that the other side is gone (tcp(7)).
+
+    Keepalives of SSH itself belong to the two ends: they pass through.
+    """
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 180_000)):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

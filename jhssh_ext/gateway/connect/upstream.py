@@ -1,0 +1,101 @@
+"""The gateway's own SSH connection to a user server's sshd: hermetic, its host key pinned to what the Hub said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import asyncssh
+from asyncssh.connection import SSHClientConnectionOptions
+
+from ...errors import HostKeyMismatch, ServerUnreachable, ShuttingDown
+from ...login_names import UserServer
+from ...payloads import ServerState
+from .endpoint import Endpoint
+from .user_ca import UserCA
+
+RETRY_PAUSE = 0.2
+"""seconds between tries while a server that was just started does not listen yet"""
+TRY_TIMEOUT = 10.0
+"""seconds for one try: TCP, key exchange and authentication"""
+
+
+class UpstreamConnection(Endpoint, asyncssh.SSHClientConnection):
+    """The hop from the gateway to a user server."""
+
+
+class Upstream:
+    """Opens connections to user servers."""
+
+    def __init__(self, user_ca: UserCA, *, timeout: float, is_closing: Callable[[], bool] = lambda: False) -> None:
+        """``timeout``: seconds in all for a user server whose sshd does not listen yet."""
+        self._user_ca = user_ca
+        self._timeout = timeout
+        self._is_closing = is_closing
+
+    async def connect(self, target: UserServer, state: ServerState) -> UpstreamConnection:
+        """An authenticated connection, not relayed yet.
+
+        Raises HostKeyMismatch, ServerUnreachable or ShuttingDown.
+        """
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        while True:
+            if self._is_closing():
+                raise ShuttingDown
+            try:
+                return await asyncio.wait_for(self._try(target, state), TRY_TIMEOUT)
+            except asyncssh.HostKeyNotVerifiable:
+                raise HostKeyMismatch(
+                    explanation=f"{state.host}:{state.port} does not have the host key that the Hub gave to {target}: "
+                    "another process holds the port, or c.SSHSpawnerMixin.ssh_secret changed since it was started"
+                ) from None
+            except asyncssh.PermissionDenied:
+                raise ServerUnreachable(
+                    explanation=f"the sshd of {target} refused the gateway's certificate: is c.SSHSpawnerMixin.ssh_user_ca_file "
+                    "the public half of c.Gateway.user_ca_file, and are the clocks right?"
+                ) from None
+            except (OSError, asyncio.TimeoutError, asyncssh.Error) as error:
+                if asyncio.get_running_loop().time() + RETRY_PAUSE > deadline:
+                    raise ServerUnreachable(
+                        explanation=f"no SSH connection to {target} at {state.host}:{state.port}: {type(error).__name__}: {error}"
+                    ) from None
+            await asyncio.sleep(RETRY_PAUSE)
+
+    async def _try(self, target: UserServer, state: ServerState) -> UpstreamConnection:
+        credential = self._user_ca.credential(state.hub_id, target)
+        loop = asyncio.get_running_loop()
+        # Nothing from the gateway's own account comes in: no agent, no configuration file, no other key, no other method.
+        options = await SSHClientConnectionOptions.construct(
+            config=None,
+            host=state.host,
+            port=state.port,
+            username=state.user,
+            client_keys=[(credential.key, credential.certificate)],
+            known_hosts=([asyncssh.import_public_key(state.host_key)], [], []),
+            agent_path=None,
+            agent_forwarding=False,
+            gss_kex=False,
+            gss_auth=False,
+            host_based_auth=False,
+            password_auth=False,
+            kbdint_auth=False,
+            preferred_auth=["publickey"],
+            server_host_key_algs=["ssh-ed25519"],
+            kex_algs=["curve25519-sha256", "curve25519-sha256@libssh.org"],
+            encryption_algs=["aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com"],
+            compression_algs=None,
+            keepalive_interval=0,
+            login_timeout=TRY_TIMEOUT,
+            client_version="jhssh-gateway",
+        )
+        waiter: asyncio.Future[None] = loop.create_future()
+        options.waiter = waiter
+        _, connection = await loop.create_connection(
+            lambda: UpstreamConnection(loop, options, wait="auth"), state.host, state.port
+        )
+        try:
+            await waiter
+        except BaseException:
+            connection.abort()
+            raise
+        return connection

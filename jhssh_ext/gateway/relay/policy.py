@@ -1,0 +1,262 @@
+"""What may pass between a client and its user server, message by message: an allow-list and the bookkeeping that it needs. Pure.
+
+The user server may be hostile to the client, the client to the gateway. What is not listed is refused here. A refusal made here
+and the replies that pass leave in the order of their requests (RFC 4254, sections 4 and 5.4), a reply to nothing ends it all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from asyncssh.packet import SSHPacket
+
+from . import packets as p
+
+CLIENT, SERVER = 0, 1
+OTHER = (SERVER, CLIENT)
+
+CHANNELS_TO_SERVER = frozenset({b"session", b"direct-tcpip", b"direct-streamlocal@openssh.com"})
+FORWARDS = frozenset({b"tcpip-forward", b"streamlocal-forward@openssh.com"})
+CANCELS = {
+    b"cancel-tcpip-forward": b"tcpip-forward",
+    b"cancel-streamlocal-forward@openssh.com": b"streamlocal-forward@openssh.com",
+}
+KEEPALIVE = b"keepalive@openssh.com"
+GLOBAL_REQUESTS = (FORWARDS | set(CANCELS) | {b"no-more-sessions@openssh.com", KEEPALIVE}, frozenset({KEEPALIVE}))
+"""by sender"""
+FORWARDED = {b"forwarded-tcpip": b"tcpip-forward", b"forwarded-streamlocal@openssh.com": b"streamlocal-forward@openssh.com"}
+ON_REQUEST = {b"x11": b"x11-req", b"auth-agent@openssh.com": b"auth-agent-req@openssh.com"}
+"""channels that the user server may open after the client's own channel request"""
+CHANNEL_REQUESTS = (
+    frozenset(
+        b"pty-req x11-req env shell exec subsystem window-change xon-xoff signal break auth-agent-req@openssh.com "
+        b"eow@openssh.com keepalive@openssh.com".split()
+    ),
+    frozenset(b"exit-status exit-signal xon-xoff eow@openssh.com keepalive@openssh.com".split()),
+)
+"""by sender"""
+
+MAX_CHANNELS = 1024
+MAX_PENDING = 1024
+"""requests without a reply yet, per direction and per channel"""
+MAX_FORWARDS = 256
+
+
+class ProtocolViolation(Exception):
+    """One side sent what no honest one sends. ``side`` is CLIENT or SERVER."""
+
+    def __init__(self, side: int, what: str) -> None:
+        super().__init__(f"{'client' if side == CLIENT else 'user server'}: {what}")
+        self.side = side
+
+
+@dataclass
+class _Request:
+    """A request that waits for its reply; ``relayed`` is False where the reply is a refusal made here."""
+
+    relayed: bool
+    granted: Callable[[bytes], None] | None = None
+    """called with the reply if it is a success"""
+
+
+@dataclass
+class _Channel:
+    opener: int
+    numbers: list[int | None]
+    """by side: each side's own number for it"""
+    pending: tuple[deque[_Request], deque[_Request]] = field(default_factory=lambda: (deque(), deque()))
+    """by the side that asked"""
+    closed: set[int] = field(default_factory=set)
+
+
+class Policy:
+    """The state of one relayed connection: ``take`` is given each message, and calls ``send(side, message)`` for what leaves."""
+
+    def __init__(self, send: Callable[[int, bytes], None]) -> None:
+        self._send = send
+        self._channels: tuple[dict[int, _Channel], dict[int, _Channel]] = ({}, {})  # by side, by its own number
+        self._pending: tuple[deque[_Request], deque[_Request]] = (deque(), deque())  # global requests, by the side that asked
+        self._forwards: set[tuple[bytes, bytes, int]] = set()  # (request, address or path, port)
+        self._on_request: set[bytes] = set()  # channel requests of the client that succeeded
+
+    def take(self, side: int, message: bytes) -> None:
+        """One message that ``side`` sent. Raises ProtocolViolation."""
+        kind = message[0]
+        try:
+            if p.CHANNEL_WINDOW_ADJUST <= kind <= p.CHANNEL_EOF:
+                self._channel(side, message)
+                self._send(OTHER[side], message)
+            elif kind == p.CHANNEL_REQUEST:
+                self._channel_request(side, message)
+            elif kind in (p.CHANNEL_SUCCESS, p.CHANNEL_FAILURE):
+                self._channel_reply(side, message)
+            elif kind == p.CHANNEL_CLOSE:
+                self._channel_close(side, message)
+            elif kind == p.CHANNEL_OPEN:
+                self._channel_open(side, message)
+            elif kind in (p.CHANNEL_OPEN_CONFIRMATION, p.CHANNEL_OPEN_FAILURE):
+                self._channel_open_reply(side, message)
+            elif kind == p.GLOBAL_REQUEST:
+                self._global_request(side, message)
+            elif kind in (p.REQUEST_SUCCESS, p.REQUEST_FAILURE):
+                self._global_reply(side, message)
+            else:
+                raise ProtocolViolation(side, f"message {kind}, which nobody defined")
+        except p.Malformed as error:
+            raise ProtocolViolation(side, f"malformed message {kind}: {error}") from None
+
+    # global requests (RFC 4254, section 4)
+
+    def _global_request(self, side: int, message: bytes) -> None:
+        packet = p.reader(message)
+        request = p.name(packet)
+        want_reply = packet.get_boolean()
+        granted = None
+        allowed = request in GLOBAL_REQUESTS[side]
+        if allowed and (request in FORWARDS or request in CANCELS):
+            address = packet.get_string()
+            port = packet.get_uint32() if request.endswith(b"tcpip-forward") else 0
+            if request in CANCELS:
+                forward = (CANCELS[request], address, port)
+                granted = lambda _reply: self._forwards.discard(forward)  # noqa: E731
+            else:
+                allowed = want_reply and len(self._forwards) < MAX_FORWARDS
+                granted = lambda reply: self._forwards.add((request, address, _bound_port(port, reply)))  # noqa: E731
+        self._ask(side, self._pending[side], _Request(allowed, granted), want_reply, message, p.REQUEST_FAILED)
+
+    def _global_reply(self, side: int, message: bytes) -> None:
+        success = message[0] == p.REQUEST_SUCCESS
+        self._answer(side, self._pending[OTHER[side]], success, message, p.REQUEST_FAILED)
+
+    # channels (RFC 4254, section 5)
+
+    def _channel(self, side: int, message: bytes) -> _Channel:
+        """The open channel that a message sent by ``side`` is for."""
+        channel = self._channels[OTHER[side]].get(p.recipient(message))
+        if channel is None or channel.numbers[side] is None or side in channel.closed:
+            raise ProtocolViolation(side, f"message {message[0]} for a channel that is not open")
+        return channel
+
+    def _channel_open(self, side: int, message: bytes) -> None:
+        packet = p.reader(message)
+        kind = p.name(packet)
+        number = packet.get_uint32()
+        if number in self._channels[side]:
+            raise ProtocolViolation(side, "opened a channel under a number in use")
+        packet.get_uint32(), packet.get_uint32()  # window, packet size: theirs, end to end
+        refusal = None
+        if len(self._channels[side]) >= MAX_CHANNELS:
+            refusal = p.OPEN_RESOURCE_SHORTAGE
+        elif not (kind in CHANNELS_TO_SERVER if side == CLIENT else self._asked_for(kind, packet)):
+            refusal = p.OPEN_ADMINISTRATIVELY_PROHIBITED
+        if refusal is not None:
+            self._send(side, p.open_failure(number, refusal, "refused by the gateway"))
+            return
+        numbers: list[int | None] = [None, None]
+        numbers[side] = number
+        self._channels[side][number] = _Channel(side, numbers)
+        self._send(OTHER[side], message)
+
+    def _asked_for(self, kind: bytes, packet: SSHPacket) -> bool:
+        """May the user server open this channel: did the client ask for it?"""
+        if kind in ON_REQUEST:
+            return ON_REQUEST[kind] in self._on_request
+        if kind in FORWARDED:
+            address = packet.get_string()
+            port = packet.get_uint32() if kind == b"forwarded-tcpip" else 0
+            return (FORWARDED[kind], address, port) in self._forwards
+        return False
+
+    def _channel_open_reply(self, side: int, message: bytes) -> None:
+        opener = OTHER[side]
+        number = p.recipient(message)
+        channel = self._channels[opener].get(number)
+        if channel is None or channel.opener != opener or channel.numbers[side] is not None:
+            raise ProtocolViolation(side, "answered a channel that nobody is opening")
+        if message[0] == p.CHANNEL_OPEN_CONFIRMATION:
+            packet = p.reader(message)
+            packet.get_uint32()
+            own_number = packet.get_uint32()
+            if own_number in self._channels[side]:
+                raise ProtocolViolation(side, "confirmed a channel under a number in use")
+            channel.numbers[side] = own_number
+            self._channels[side][own_number] = channel
+        else:
+            del self._channels[opener][number]
+        self._send(opener, message)
+
+    def _channel_close(self, side: int, message: bytes) -> None:
+        channel = self._channel(side, message)
+        channel.closed.add(side)
+        if len(channel.closed) == 2:
+            for each in (CLIENT, SERVER):
+                number = channel.numbers[each]
+                if number is not None:
+                    del self._channels[each][number]
+        self._send(OTHER[side], message)
+
+    # channel requests (RFC 4254, section 5.4)
+
+    def _channel_request(self, side: int, message: bytes) -> None:
+        channel = self._channel(side, message)
+        packet = p.reader(message)
+        packet.get_uint32()
+        request = p.name(packet)
+        want_reply = packet.get_boolean()
+        granted = None
+        if request in ON_REQUEST.values():
+            granted = lambda _reply: self._on_request.add(request)  # noqa: E731
+        allowed = request in CHANNEL_REQUESTS[side]
+        self._ask(side, channel.pending[side], _Request(allowed, granted), want_reply, message, self._failure(channel, side))
+
+    def _channel_reply(self, side: int, message: bytes) -> None:
+        channel = self._channel(side, message)
+        asker = OTHER[side]
+        success = message[0] == p.CHANNEL_SUCCESS
+        self._answer(side, channel.pending[asker], success, message, self._failure(channel, asker))
+
+    @staticmethod
+    def _failure(channel: _Channel, asker: int) -> bytes:
+        number = channel.numbers[asker]
+        assert number is not None, "requests are for open channels"
+        return p.channel_failure(number)
+
+    # requests and replies, in order
+
+    def _ask(
+        self, side: int, pending: deque[_Request], request: _Request, want_reply: bool, message: bytes, refusal: bytes
+    ) -> None:
+        if want_reply:
+            if len(pending) >= MAX_PENDING:
+                raise ProtocolViolation(side, "too many requests without a reply")
+            pending.append(request)
+        elif request.relayed and request.granted:
+            request.granted(b"")  # no reply will come (OpenSSH asks for agent forwarding like this)
+        if request.relayed:
+            self._send(OTHER[side], message)
+        self._refuse_due(side, pending, refusal)
+
+    def _answer(self, side: int, pending: deque[_Request], success: bool, message: bytes, refusal: bytes) -> None:
+        if not pending:
+            raise ProtocolViolation(side, "answered what was not asked")
+        request = pending.popleft()
+        if success and request.granted:
+            request.granted(message)
+        self._send(OTHER[side], message)
+        self._refuse_due(OTHER[side], pending, refusal)
+
+    def _refuse_due(self, side: int, pending: deque[_Request], refusal: bytes) -> None:
+        """Sends the refusals that no earlier reply is waited for any more."""
+        while pending and not pending[0].relayed:
+            pending.popleft()
+            self._send(side, refusal)
+
+
+def _bound_port(asked: int, reply: bytes) -> int:
+    """The port of a granted tcpip-forward: where 0 was asked for, the reply tells it (RFC 4254, section 7.1)."""
+    if asked:
+        return asked
+    packet = p.reader(reply)
+    return packet.get_uint32() if packet else 0
