@@ -1,0 +1,69 @@
+"""What the Hub gave this server, and what of the server's environment its SSH sessions get."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections.abc import Mapping, MutableMapping
+
+from ..payloads import ENVIRONMENT_PREFIX, ServerEnvironment
+from ..public_keys import ED25519, PublicKey, parse_line
+
+_MAGIC = b"openssh-key-v1\0"
+# Facts about the SSH session in which somebody may have started the Jupyter server: not those of its sessions.
+_OF_ANOTHER_SESSION = ("SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "SSH_ORIGINAL_COMMAND")
+
+
+def take(environ: MutableMapping[str, str]) -> ServerEnvironment:
+    """Takes all JHSSH_* out of ``environ``, so that no kernel or terminal gets them, and reads them."""
+    taken = {name: environ.pop(name) for name in list(environ) if name.startswith(ENVIRONMENT_PREFIX)}
+    try:
+        found = ServerEnvironment.from_environ(taken)
+    except ValueError:
+        return ServerEnvironment(
+            False, disabled_because="The Hub gave this server an SSH setup that it can't read. Tell your admin."
+        )
+    if found is None:
+        return ServerEnvironment(False, disabled_because="This server was not started by a Hub that offers SSH.")
+    if not found.enabled:
+        return found
+    if not (found.host_key and found.user_ca_keys and found.principal and found.audience and 0 < found.listen_port < 65536):
+        return ServerEnvironment(False, disabled_because="The Hub gave this server an incomplete SSH setup. Tell your admin.")
+    return found
+
+
+def session_environment(environ: Mapping[str, str], server_root: str, server_url: str) -> dict[str, str]:
+    """The environment of SSH sessions: the server's own, as in a JupyterLab terminal (its ``extra_env``)."""
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(ENVIRONMENT_PREFIX) and name not in _OF_ANOTHER_SESSION
+    }
+    return {**kept, "JUPYTER_SERVER_ROOT": server_root, "JUPYTER_SERVER_URL": server_url}
+
+
+def public_host_key(private: str) -> PublicKey:
+    """The public half of an unencrypted Ed25519 private key in OpenSSH's format (PROTOCOL.key).
+
+    Raises ValueError or KeyRefused.
+    """
+    lines = private.strip().splitlines()
+    if len(lines) < 3 or lines[0] != "-----BEGIN OPENSSH PRIVATE KEY-----" or lines[-1] != "-----END OPENSSH PRIVATE KEY-----":
+        raise ValueError("the host key is not in OpenSSH's format")
+    try:
+        data = base64.b64decode("".join(lines[1:-1]), validate=True)
+        if not data.startswith(_MAGIC):
+            raise ValueError("the host key is not in OpenSSH's format")
+        fields, position = [], len(_MAGIC)
+        for _ in range(3):  # ciphername, kdfname, kdfoptions
+            (length,) = struct.unpack_from(">I", data, position)
+            fields.append(data[position + 4 : position + 4 + length])
+            position += 4 + length
+        number, length = struct.unpack_from(">II", data, position)
+    except (binascii.Error, struct.error):
+        raise ValueError("the host key is cut short") from None
+    if fields[0] != b"none" or number != 1:
+        raise ValueError("the host key is encrypted")
+    blob = data[position + 8 : position + 8 + length]
+    return parse_line(f"{ED25519} {base64.b64encode(blob).decode('ascii')}")
