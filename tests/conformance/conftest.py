@@ -1,0 +1,32 @@
+"""Which targets the table runs against: each test here once for every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from .client import Client
+from .targets import Target, embedded_direct, find_program, openssh_direct
+
+TARGETS: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
+    "openssh-direct": openssh_direct,
+    "embedded-direct": embedded_direct,
+}
+
+
+@pytest.fixture(scope="session", params=list(TARGETS))
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    if "openssh" in request.param and find_program("sshd") is None:
+        pytest.skip("OpenSSH's sshd is not installed")
+    with TARGETS[request.param](tmp_path_factory.mktemp(request.param)) as made:
+        yield made
+
+
+@pytest.fixture
+def client(target: Target) -> Iterator[Client]:
+    made = Client(target)
+    yield made
+    made.close()
