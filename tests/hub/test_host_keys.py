@@ -32,7 +32,8 @@ def test_each_input_gives_another_key() -> None:
         seed(epoch="2"),
         seed(secret=b"t" * 32),
     }
-    assert len(seeds) == 6 and all(len(value) == 32 for value in seeds)
+    assert len(seeds) == 6
+    assert all(len(value) == 32 for value in seeds)
 
 
 def test_names_that_join_to_the_same_text_get_different_keys() -> None:
@@ -44,12 +45,14 @@ def test_the_private_half_is_openssh_and_fits_the_public_half() -> None:
     assert key.private.startswith("-----BEGIN OPENSSH PRIVATE KEY-----\n")
     loaded = load_ssh_private_key(key.private.encode("ascii"), None)
     assert loaded.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii") == key.public
-    assert key.public.split()[0] == "ssh-ed25519" and len(key.public.split()) == 2
+    assert key.public.split()[0] == "ssh-ed25519"
+    assert len(key.public.split()) == 2
 
 
 def test_a_host_key_does_not_show_its_private_half() -> None:
     key = host_keys.host_key(seed())
-    assert "PRIVATE" not in repr(key) and key.public in repr(key)
+    assert "PRIVATE" not in repr(key)
+    assert key.public in repr(key)
 
 
 def test_the_cookie_secret_is_not_the_secret() -> None:

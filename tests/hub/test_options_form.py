@@ -29,7 +29,8 @@ def test_the_box_is_labelled_and_shows_the_choice(checked: bool) -> None:
     html = options_form.checkbox(checked)
     box = the_box(html)
     assert ("checked" in box) is checked
-    assert box["name"] == "enable_ssh" and box["class"] == "form-check-input"
+    assert box["name"] == "enable_ssh"
+    assert box["class"] == "form-check-input"
     labels = [attrs for tag, attrs in Elements(html).found if tag == "label"]
     assert labels == [{"class": "form-check-label", "for": box["id"]}]
     assert "Enable SSH access" in html

@@ -60,7 +60,8 @@ async def test_what_counts_is_decided_when_the_server_starts(
 
     await spawner.start()
     found = ServerEnvironment.from_environ(spawner.env_given)
-    assert found is not None and found.enabled is on
+    assert found is not None
+    assert found.enabled is on
     assert ("jhssh" in spawner.get_state()) is on
     if not on:
         reason = SSHNotEnabled.default_sentence if counts == "optional" else options_form.NEVER_SENTENCE
@@ -92,12 +93,15 @@ def test_the_environment_of_a_server(make_spawner: MakeSpawner, user_ca_key: str
     }
     spawner = make_spawner("alice", "gpu", config=config)
     found = environment(spawner)
-    assert found.enabled and found.disabled_because == ""
-    assert found.listen_address == "127.0.0.1" and 1024 <= found.listen_port < 65536
+    assert found.enabled
+    assert found.disabled_because == ""
+    assert found.listen_address == "127.0.0.1"
+    assert 1024 <= found.listen_port < 65536
     assert found.user_ca_keys == user_ca_key
     assert found.principal == opaque_id(PRINCIPAL, HUB_ID, "alice", "gpu")
     assert found.audience == opaque_id(AUDIENCE, HUB_ID, "alice", "gpu")
-    assert len(found.secret) == 64 and int(found.secret, 16)
+    assert len(found.secret) == 64
+    assert int(found.secret, 16)
     assert found.gateway_url == "http://gateway:8080/services/ssh/"
     assert (found.connect_host, found.connect_port, found.login_name) == ("hub.example.org", 2222, "alice+gpu")
 
@@ -106,7 +110,8 @@ def test_the_rest_of_the_environment_stays(make_spawner: MakeSpawner) -> None:
     spawner = make_spawner()
     spawner.environment = {"FROM_ADMIN": "1", "JHSSH_PRINCIPAL": "not ours"}
     env = spawner.get_env()
-    assert env["FROM_ADMIN"] == "1" and env["JUPYTERHUB_USER"] == "alice"
+    assert env["FROM_ADMIN"] == "1"
+    assert env["JUPYTERHUB_USER"] == "alice"
     assert env["JHSSH_PRINCIPAL"] == opaque_id(PRINCIPAL, HUB_ID, "alice", "")
     assert all(isinstance(value, str) for name, value in env.items() if name.startswith("JHSSH_"))
 
@@ -120,8 +125,10 @@ def test_one_spawn_has_one_environment(make_spawner: MakeSpawner) -> None:
 async def test_each_spawn_has_its_own_secret(make_spawner: MakeSpawner) -> None:
     spawner = make_spawner()
     first, second = await started(spawner), await started(spawner)
-    assert first.secret != second.secret and first.spawn != second.spawn
-    assert first.host_key == second.host_key and first.url == second.url
+    assert first.secret != second.secret
+    assert first.spawn != second.spawn
+    assert first.host_key == second.host_key
+    assert first.url == second.url
 
 
 @pytest.mark.asyncio
@@ -149,10 +156,15 @@ async def test_odd_user_names_leave_only_as_opaque_ids(make_spawner: MakeSpawner
     typed = env.pop("JHSSH_LOGIN_NAME")
     assert typed == (name if name.isprintable() and "/" not in name else "")
     assert env["JHSSH_PRINCIPAL"] == opaque_id(PRINCIPAL, HUB_ID, name, "")
-    assert len(env["JHSSH_PRINCIPAL"]) == 64 and env["JHSSH_PRINCIPAL"].isalnum()
+    assert len(env["JHSSH_PRINCIPAL"]) == 64
+    assert env["JHSSH_PRINCIPAL"].isalnum()
     url = state.url
-    assert url.startswith("http://127.0.0.1:8888/user/") and url.endswith("/") and url.isascii() and url.isprintable()
-    assert url.count("/") == 5 and " " not in url
+    assert url.startswith("http://127.0.0.1:8888/user/")
+    assert url.endswith("/")
+    assert url.isascii()
+    assert url.isprintable()
+    assert url.count("/") == 5
+    assert " " not in url
 
 
 # ---- the user CA ----
@@ -201,7 +213,8 @@ async def test_without_a_user_ca_the_server_starts_and_the_admin_is_told_once(
     )
     assert "jhssh" not in spawner.get_state()
     (record,) = caplog.records
-    assert record.levelno == logging.ERROR and told in record.getMessage()
+    assert record.levelno == logging.ERROR
+    assert told in record.getMessage()
 
 
 # ---- secrets and ids ----
@@ -336,14 +349,16 @@ async def test_the_address_of_sshd(make_spawner: MakeSpawner, listen: str, answe
     spawner.answer = answer
     state = await started(spawner)
     assert (state.host, state.port, state.user) == (host, 2222, "jovyan")
-    assert spawner.env_given["JHSSH_LISTEN_ADDRESS"] == listen and spawner.env_given["JHSSH_LISTEN_PORT"] == "2222"
+    assert spawner.env_given["JHSSH_LISTEN_ADDRESS"] == listen
+    assert spawner.env_given["JHSSH_LISTEN_PORT"] == "2222"
 
 
 @pytest.mark.asyncio
 async def test_a_free_port_is_the_same_in_environment_and_state(make_spawner: MakeSpawner) -> None:
     spawner = make_spawner()
     state = await started(spawner)
-    assert spawner.env_given["JHSSH_LISTEN_PORT"] == str(state.port) and state.port != spawner.port
+    assert spawner.env_given["JHSSH_LISTEN_PORT"] == str(state.port)
+    assert state.port != spawner.port
 
 
 def test_a_free_port_is_not_the_user_servers() -> None:
@@ -443,7 +458,8 @@ class SSHMakesNoEnvironment(spawner_mixin.SSHSpawnerMixin, MakesNoEnvironment):
 async def test_a_server_with_an_old_environment_has_no_state(make_spawner: MakeSpawner) -> None:
     spawner = make_spawner(spawner_class=SSHMakesNoEnvironment)
     assert await spawner.start() == ("127.0.0.1", 8888)
-    assert "jhssh" not in spawner.get_state() and spawner.ssh_listen_port == 0
+    assert "jhssh" not in spawner.get_state()
+    assert spawner.ssh_listen_port == 0
 
 
 # ---- the state ----
@@ -473,7 +489,8 @@ async def test_the_state_is_cleared(make_spawner: MakeSpawner) -> None:
     spawner = make_spawner()
     await started(spawner)
     spawner.clear_state()
-    assert "jhssh" not in spawner.get_state() and spawner.ssh_listen_port == 0
+    assert "jhssh" not in spawner.get_state()
+    assert spawner.ssh_listen_port == 0
 
 
 @pytest.mark.parametrize("found", ["text", {"host": "h"}, 7])

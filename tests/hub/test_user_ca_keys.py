@@ -46,7 +46,7 @@ def test_a_private_key_is_named_as_such_and_not_shown() -> None:
     ],
 )
 def test_what_is_no_public_key_is_refused_by_its_line(line: str) -> None:
-    with pytest.raises(UserCAKeysRefused, match="^line 2 of it is not an? .*OpenSSH public key$"):
+    with pytest.raises(UserCAKeysRefused, match=r"^line 2 of it is not an? .*OpenSSH public key$"):
         user_ca_keys.parse(f"{make_public_key()}\n{line}\n", "it")
 
 
