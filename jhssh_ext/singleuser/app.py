@@ -1,0 +1,128 @@
+"""The Jupyter server extension: what the Hub gave, the key store, sshd and the gateway's news are put together here."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from jupyter_server.extension.application import ExtensionApp
+from traitlets import Bool, Enum, Int, Unicode
+
+from .. import __version__
+from ..payloads import ServerEnvironment
+from . import handlers, sshd
+from .environment import session_environment, take
+from .gateway_push import GatewayPush
+from .key_store import KeyStore
+
+
+class JHSSHExtension(ExtensionApp):
+    """SSH into this Jupyter server: its keys, and its own sshd."""
+
+    name = "jhssh_ext"
+    description = "SSH into this Jupyter server."
+
+    key_store = Unicode(
+        "~/.ssh/jhssh_authorized_keys",
+        help="The file with the public keys that open this server. Written by the SSH panel and the REST API.",
+    ).tag(config=True)
+    authorized_keys = Unicode(
+        "~/.ssh/authorized_keys",
+        help="A file of the user's own whose keys open this server too. Only read; lines with options do not count. Empty: none.",
+    ).tag(config=True)
+    max_keys = Int(100, min=1, help="How many public keys can be registered.").tag(config=True)
+    implementation = Enum(
+        sshd.IMPLEMENTATIONS,
+        sshd.AUTO,
+        help="The sshd of this server: OpenSSH's (openssh), one in Python (asyncssh), or the first that can run here (auto).",
+    ).tag(config=True)
+    sftp = Bool(True, help="Offer SFTP, which sftp, scp and editors use.").tag(config=True)
+    watch_interval = Int(
+        1, min=1, help="Seconds between looks at the key files, to tell the gateway when they were edited by hand."
+    ).tag(config=True)
+
+    server_environment: ServerEnvironment
+    sshd: sshd.SSHD
+    push: GatewayPush | None = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        # First of all, before another extension could start a kernel or a terminal that would inherit it.
+        self.server_environment = take(os.environ)
+        super().__init__(**kwargs)
+
+    def initialize_settings(self) -> None:
+        assert self.serverapp is not None
+        given = self.server_environment
+        store = KeyStore(
+            Path(self.key_store).expanduser(),
+            Path(self.authorized_keys).expanduser() if self.authorized_keys else None,
+            max_keys=self.max_keys,
+        )
+        setup = sshd.SessionSetup(
+            env=session_environment(os.environ, self.serverapp.root_dir, self.serverapp.connection_url),
+            cwd=self.serverapp.root_dir,
+            shell=self._shell(),
+        )
+        self.sshd = sshd.SSHD(given, setup, implementation=self.implementation, sftp=self.sftp, log=self.log)
+        owner = os.environ.get("JUPYTERHUB_USER", "")
+        api_token = os.environ.get("JUPYTERHUB_API_TOKEN", "")
+        if given.enabled and given.gateway_url and owner and api_token:
+            self.push = GatewayPush(
+                gateway_url=given.gateway_url,
+                api_token=api_token,
+                user=owner,
+                server=os.environ.get("JUPYTERHUB_SERVER_NAME", ""),
+                state=store.state,
+                interval=self.watch_interval,
+                log=self.log,
+            )
+        self.settings["jhssh_services"] = handlers.Services(
+            store=store,
+            status=self.status,
+            keys_changed=self._keys_changed,
+            audience=given.audience,
+            secret=given.secret,
+            owner=owner,
+        )
+        self.serverapp.io_loop.add_callback(self._start)
+
+    def initialize_handlers(self) -> None:
+        self.handlers.extend(handlers.HANDLERS)
+
+    def status(self) -> dict[str, Any]:
+        """The body of GET /jhssh/status."""
+        given = self.server_environment
+        return {
+            "enabled": given.enabled,
+            "sshd": self.sshd.status(),
+            "connect": {"host": given.connect_host, "port": given.connect_port, "login_name": given.login_name},
+            "version": __version__,
+        }
+
+    async def stop_extension(self) -> None:
+        if self.push is not None:
+            await self.push.stop()
+        await self.sshd.stop()
+
+    def _start(self) -> None:
+        """Once the event loop runs. Nothing here can fail: the Jupyter server must start whatever becomes of sshd."""
+        self.sshd.start()
+        if self.push is not None:
+            self.push.start()
+
+    def _keys_changed(self) -> None:
+        if self.push is not None:
+            self.push.keys_changed()
+
+    def _shell(self) -> list[str]:
+        """As a JupyterLab terminal's (jupyter_server_terminals, ``initialize_configurables``)."""
+        assert self.serverapp is not None
+        chosen = self.serverapp.terminado_settings.get("shell_command")
+        if chosen:
+            return shlex.split(chosen) if isinstance(chosen, str) else list(chosen)
+        shell = os.environ.get("SHELL") or shutil.which("sh") or "/bin/sh"
+        return [shell] if sys.stdout.isatty() else [shell, "-l"]
