@@ -209,7 +209,10 @@ class SSHSpawnerMixin(SSHSettings):
         """The state for the gateway, made once per spawn; None where SSH is off."""
         spawn = self._ssh_spawn
         if spawn is None:
-            self.log.info("No SSH for %s: its spawner made no environment at this start.", self._ssh_log_name())
+            self.log.info(
+                "No SSH for %s from this spawner: it made no new environment. Do not keep containers (DockerSpawner.remove = True).",
+                self._ssh_log_name(),
+            )
             return None
         if not spawn.environment.enabled:
             return None
