@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ...errors import Denied, JHSSHError, KeyUnknown, ServerUnreachable, Unavailable
+from ...errors import Denied, JHSSHError, KeyUnknown, ServerUnreachable, ShuttingDown, Unavailable
 from ...login_names import UserServer
 from ...public_keys import PublicKey
 
@@ -69,6 +69,8 @@ class KeyCache:
         self._without: OrderedDict[UserServer, _Copy] = OrderedDict()
         self._running: dict[UserServer, asyncio.Task[None]] = {}
         self._next: dict[UserServer, asyncio.Task[None]] = {}
+        self._outrun: set[UserServer] = set()
+        """of those in _running, whose keys changed since"""
 
     def knows(self, target: UserServer, key: PublicKey) -> bool:
         """Is the key in the copy, whatever its age? No input or output."""
@@ -93,28 +95,26 @@ class KeyCache:
         if copy is not None and copy.failure is not None and now - copy.failed < self.failure_age:
             return self._undecided(target, key, copy.failure)
         try:
-            await self._shared(self._running.get(target) or self._begin(target))
+            await self._shared(self._anew(target))
         except Unavailable as failure:
             return self._undecided(target, key, failure)
         except Denied:
             pass  # stopped or gone: what is left in the copy counts
         return self.knows(target, key)
 
-    async def refresh(self, target: UserServer) -> None:
-        """Fetch anew now: a push, or a login that started the server. Raises what ``fetch`` raises; the copy is then too old.
+    def expire(self, target: UserServer) -> None:
+        """The keys have changed: from now on the copy counts for nothing until a fetch that begins now or later. No input or output."""
+        copy = self._copy(target)
+        if copy is not None:
+            copy.checked, copy.failure = STALE, None
+        if target in self._running:
+            self._outrun.add(target)
 
-        A fetch that began before may have read the old keys, so another follows it.
-        """
-        running = self._running.get(target)
-        if running is None:
-            task = self._begin(target)
-        elif target in self._next:
-            task = self._next[target]
-        else:
-            task = self._next[target] = asyncio.create_task(self._after(target, running))
-            task.add_done_callback(_retrieved)
+    async def refresh(self, target: UserServer) -> None:
+        """Expire and fetch anew now: a push, or a login that started the server. Raises what ``fetch`` raises; the copy stays too old."""
+        self.expire(target)
         try:
-            await self._shared(task)
+            await self._shared(self._anew(target))
         except JHSSHError:
             copy = self._copy(target)
             if copy is not None:
@@ -133,6 +133,19 @@ class KeyCache:
             return False
         raise failure
 
+    def _anew(self, target: UserServer) -> asyncio.Task[None]:
+        """The fetch that runs, or another after it if that one may have read the keys before they changed."""
+        running = self._running.get(target)
+        if running is None:
+            return self._begin(target)
+        if target not in self._outrun:
+            return running
+        task = self._next.get(target)
+        if task is None:
+            task = self._next[target] = asyncio.create_task(self._after(target, running))
+            task.add_done_callback(_retrieved)
+        return task
+
     def _begin(self, target: UserServer) -> asyncio.Task[None]:
         task = self._running[target] = asyncio.create_task(self._fetch_into(target))
         task.add_done_callback(_retrieved)
@@ -141,47 +154,54 @@ class KeyCache:
     async def _after(self, target: UserServer, running: asyncio.Task[None]) -> None:
         await asyncio.wait({running})
         del self._next[target]
-        await self._shared(self._running.get(target) or self._begin(target))
+        await self._shared(self._anew(target))
 
     @staticmethod
     async def _shared(task: asyncio.Task[None]) -> None:
         """Wait for a task that others wait for too: who is cancelled leaves alone."""
         await asyncio.wait({task})
+        if task.cancelled():
+            raise ShuttingDown
         task.result()
 
     async def _fetch_into(self, target: UserServer) -> None:
         outcome = "ERROR"
         try:
             async with self._slots:
-                begin = self._clock()
+                # The copy is as old as the question, not the answer.
+                asked = self._clock()
                 keys = await self._fetch(target)
-            # The copy is as old as the question, not the answer.
-            self._store(target, _Copy(keys, begin))
+            self._store(target, _Copy(keys, asked))
             outcome = "OK"
         except KeyUnknown as gone:
             outcome = gone.code
-            self._store(target, _Copy(NO_KEYS, self._clock()))
+            self._store(target, _Copy(NO_KEYS, asked))
             raise
         except Denied as stopped:
             outcome = stopped.code
-            copy = self._copy(target)
-            self._store(target, _Copy(copy.keys if copy else NO_KEYS, self._clock()))
+            self._store(target, _Copy(self._known(target), asked))
             raise
         except Unavailable as failure:
             outcome = failure.code
             copy = self._copy(target)
-            known, checked = (copy.keys, copy.checked) if copy else (NO_KEYS, STALE)
-            self._store(target, _Copy(known, checked, self._clock(), failure))
+            self._store(target, _Copy(self._known(target), copy.checked if copy else STALE, self._clock(), failure))
             log.info("keys of %s: %s", target, failure)
             raise
         finally:
             del self._running[target]
+            self._outrun.discard(target)
             self._fetched(outcome)
+
+    def _known(self, target: UserServer) -> frozenset[PublicKey]:
+        copy = self._copy(target)
+        return copy.keys if copy else NO_KEYS
 
     def _copy(self, target: UserServer) -> _Copy | None:
         return self._with_keys.get(target) or self._without.get(target)
 
     def _store(self, target: UserServer, copy: _Copy) -> None:
+        if target in self._outrun:
+            copy.checked, copy.failure = STALE, None
         self._with_keys.pop(target, None)
         self._without.pop(target, None)
         room = self._with_keys if copy.keys else self._without

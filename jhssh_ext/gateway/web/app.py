@@ -40,7 +40,7 @@ def make_app(
         health=health,
         metrics=metrics,
         hub=hub,
-        refresher=KeyRefresher(keys.refresh) if keys is not None else None,
+        refresher=KeyRefresher(keys.refresh, keys.expire) if keys is not None else None,
         ssh_host=ssh_host,
         ssh_port=ssh_port,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -21,28 +22,37 @@ class KeyRefresher:
     def __init__(
         self,
         refresh: Callable[[UserServer], Awaitable[None]],
+        expire: Callable[[UserServer], None] = lambda _target: None,
         *,
         interval: float = 1.0,
         pauses: tuple[float, ...] = PAUSES,
         max_servers: int = 5000,
     ) -> None:
         self._refresh = refresh
+        self._expire = expire
         self._interval = interval
         self._pauses = pauses
         self._max_servers = max_servers
         self._tasks: dict[UserServer, asyncio.Task[None]] = {}
         self._again: set[UserServer] = set()
+        self._pushed: dict[UserServer, asyncio.Event] = {}
 
     def changed(self, target: UserServer) -> bool:
-        """Fetch soon; False if there is too much to do. A push during a fetch is followed by another fetch."""
+        """Fetch soon; False if there is too much to do. A push during a fetch is followed by another fetch.
+
+        The copy counts as too old from now on, so that a login that is faster than the fetch sees the new keys too.
+        """
+        self._expire(target)
         if target in self._tasks:
             self._again.add(target)
+            self._pushed[target].set()
             return True
         if len(self._tasks) >= self._max_servers:
             return False
         self._again.add(target)
+        self._pushed[target] = asyncio.Event()
         task = self._tasks[target] = asyncio.get_running_loop().create_task(self._work(target))
-        task.add_done_callback(lambda _: self._tasks.pop(target, None))
+        task.add_done_callback(lambda _: (self._tasks.pop(target, None), self._pushed.pop(target, None)))
         return True
 
     async def close(self) -> None:
@@ -60,6 +70,7 @@ class KeyRefresher:
     async def _until_done(self, target: UserServer) -> None:
         for pause in (*self._pauses, None):
             self._again.discard(target)
+            self._pushed[target].clear()
             try:
                 return await self._refresh(target)
             except KeyUnknown:
@@ -69,5 +80,6 @@ class KeyRefresher:
                     level = logging.INFO if isinstance(error, Denied) else logging.WARNING
                     log.log(level, "keys of %s were not fetched after a push, the cache's ages decide: %s", target, error)
                     return None
-            await asyncio.sleep(pause)
+            with contextlib.suppress(asyncio.TimeoutError):  # a new push ends the pause: by now the server may be ready
+                await asyncio.wait_for(self._pushed[target].wait(), pause)
         return None
