@@ -20,7 +20,7 @@ from urllib.parse import quote
 import psutil
 
 from .gateway import SCOPES, GatewayProcess
-from .processes import MARK, end_marked, free_port, marked, new_mark, stop_child, tail, wait_until
+from .processes import MARK, describe, end_marked, free_port, marked, new_mark, stop_child, tail, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 VENVS = {"hub6": ROOT / ".venv/bin/python", "hub5": ROOT / ".venv-hub5/bin/python"}
@@ -200,14 +200,16 @@ class Hub:
         except OSError:
             return False
 
-    def stop(self) -> None:
-        """Ends everything, user servers included; what survives that is killed."""
+    def stop(self) -> str:
+        """Ends everything, user servers included. What survives the orderly way is killed, and described in the answer."""
         try:
             if self.gateway is not None:
                 self.gateway.stop()
             self.stop_hub(servers=True)
         finally:
+            survivors = describe(marked(self.mark))
             end_marked(self.mark)
+        return survivors
 
     def stop_hub(self, *, servers: bool) -> int | None:
         """The Hub alone, in its own orderly way, its user servers with it or left running."""
