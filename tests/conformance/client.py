@@ -52,7 +52,9 @@ class Client:
         """Run ssh to its end."""
         return self.call(*self.argv(command, *options), input=input, timeout=timeout, **more)
 
-    def call(self, *argv: str, input: bytes = b"", timeout: float = 60, env: Mapping[str, str] | None = None, **more: Any) -> Result:
+    def call(
+        self, *argv: str, input: bytes = b"", timeout: float = 60, env: Mapping[str, str] | None = None, **more: Any
+    ) -> Result:
         """Run any program to its end."""
         return subprocess.run(
             argv, input=input, capture_output=True, timeout=timeout, env={**self.environment, **(env or {})}, **more

@@ -10,10 +10,13 @@ import pytest
 
 from .client import Client
 from .targets import Target, embedded_direct, find_program, openssh_direct
+from .through_gateway import through_gateway
 
 TARGETS: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
     "openssh-direct": openssh_direct,
     "embedded-direct": embedded_direct,
+    "gateway-openssh": lambda folder: through_gateway(folder, "openssh"),
+    "gateway-asyncssh": lambda folder: through_gateway(folder, "asyncssh"),
 }
 
 

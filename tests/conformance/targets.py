@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jhssh_ext
+from jhssh_ext.singleuser import openssh, openssh_listener
+from jhssh_ext.singleuser.runtime_dir import RuntimeDir
 
 from .waiting import wait_for
 
@@ -43,24 +44,8 @@ class Target:
 
 
 def resident(*pids: int) -> int:
-    """Bytes resident in these processes and all their descendants that are ours (proc(5), statm)."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
-    todo, total = list(pids), 0
-    while todo:
-        pid = todo.pop()
-        todo += children.get(pid, [])
-        try:
-            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-        except OSError:
-            continue
-    return total
+    """Bytes resident in these processes (proc(5), statm)."""
+    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * os.sysconf("SC_PAGESIZE")
 
 
 def keygen(*arguments: object) -> None:
@@ -129,21 +114,6 @@ def make_user(folder: Path) -> tuple[Path, dict[str, str]]:
     return home, environment
 
 
-def write_session(runtime: Path, home: Path, environment: dict[str, str]) -> None:
-    """session.json: what every session is given (jhssh_ext/singleuser/session.py)."""
-    session = {
-        "env": environment,
-        "cwd": str(home),
-        "shell": ["/bin/bash", "-l"],
-        "sftp_server": find_program("sftp-server") or "",
-    }
-    (runtime / "session.json").write_text(json.dumps(session))
-
-
-def session_program() -> Path:
-    return Path(jhssh_ext.__file__).parent / "singleuser" / "session.py"
-
-
 @contextmanager
 def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """A process that lives as long as the block."""
@@ -156,6 +126,8 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
 
 
 def answers(port: int) -> bool:
@@ -169,82 +141,56 @@ def answers(port: int) -> bool:
 
 @contextmanager
 def openssh_direct(folder: Path) -> Iterator[Target]:
-    """OpenSSH's sshd with the forced command, nothing between."""
-    keys = Keys.make(folder / "keys")
-    home, environment = make_user(folder)
-    write_session(keys.folder, home, environment)
-    (keys.folder / "principals").write_text(PRINCIPAL + "\n")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config = keys.folder / "sshd_config"
-    config.write_text(
-        f"""
-ListenAddress 127.0.0.1:{port}
-HostKey {keys.folder}/host_key
-PidFile none
-TrustedUserCAKeys {keys.folder}/user_ca.pub
-AuthorizedPrincipalsFile {keys.folder}/principals
-AuthorizedKeysFile none
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-StrictModes no
-UsePAM no
-X11Forwarding yes
-AllowAgentForwarding yes
-AllowStreamLocalForwarding yes
-StreamLocalBindUnlink yes
-AcceptEnv LANG LC_*
-MaxSessions 100
-MaxStartups 100
-SetEnv XAUTHORITY={keys.folder}/Xauthority
-Subsystem sftp {find_program("sftp-server")}
-ForceCommand exec {sys.executable} -IS {session_program()} {keys.folder}/session.json
-"""
-    )
-    if os.getuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd(8): its privilege separation directory
-    sshd = find_program("sshd")
-    assert sshd is not None
-    with (folder / "sshd.log").open("wb") as log:
-        process = subprocess.Popen([sshd, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stderr=log)
-    with ended(process):
-        wait_for(lambda: answers(port), "sshd answers")
+    """OpenSSH's sshd, set up and listened for by the server extension's own code; nothing between."""
+    keys, runtime, home, environment = prepare(folder)
+    openssh.prepare(openssh.find(), runtime, sftp=True)
+    listener = [sys.executable, "-IS", openssh_listener.__file__]
+    with listening(listener, runtime, folder / "sshd.log") as (_, port):
         yield Target("openssh-direct", write_ssh_config(keys, port), "server", home, home, environment)
 
 
 @contextmanager
 def embedded_direct(folder: Path) -> Iterator[Target]:
     """Our asyncssh server, as sshd.py of the server extension runs it."""
+    keys, runtime, home, environment = prepare(folder)
+    server = [sys.executable, "-m", "jhssh_ext.singleuser.embedded_server"]
+    with listening(server, runtime, folder / "embedded.log") as (process, port):
+        config = write_ssh_config(keys, port)
+        yield Target("embedded-direct", config, "server", home, home, environment, memory=lambda: resident(process.pid))
+
+
+def prepare(folder: Path) -> tuple[Keys, RuntimeDir, Path, dict[str, str]]:
+    """The files that both kinds of sshd find in their runtime folder."""
     keys = Keys.make(folder / "keys")
     home, environment = make_user(folder)
-    runtime = folder / "runtime"
-    runtime.mkdir(mode=0o700)
-    write_session(runtime, home, environment)
-    (runtime / "host_key").write_text((keys.folder / "host_key").read_text())
-    (runtime / "host_key").chmod(0o600)
-    (runtime / "user_ca_keys").write_text(keys.public("user_ca") + "\n")
-    (runtime / "principals").write_text(PRINCIPAL + "\n")
-    with socket.create_server(("127.0.0.1", 0)) as listener, (folder / "embedded.log").open("wb") as log:
+    runtime = RuntimeDir({"XDG_RUNTIME_DIR": str(keys.folder)})
+    session = {
+        "env": environment,
+        "cwd": str(home),
+        "shell": ["/bin/bash", "-l"],
+        "sftp_server": find_program("sftp-server") or "",
+    }
+    runtime.write("session.json", json.dumps(session))
+    runtime.write("host_key", (keys.folder / "host_key").read_text())
+    runtime.write("user_ca_keys", keys.public("user_ca") + "\n")
+    runtime.write("principals", PRINCIPAL + "\n")
+    return keys, runtime, home, environment
+
+
+@contextmanager
+def listening(program: list[str], runtime: RuntimeDir, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A server on a socket that it inherits; and the port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, log.open("wb") as errors:
         port = listener.getsockname()[1]
         process = subprocess.Popen(
-            [sys.executable, "-m", "jhssh_ext.singleuser.embedded_server", "--fd", str(listener.fileno()), str(runtime)],
-            stdin=subprocess.DEVNULL,
-            stderr=log,
+            [*program, "--fd", str(listener.fileno()), str(runtime.path)],
+            stdin=subprocess.PIPE,
+            stderr=errors,
             pass_fds=[listener.fileno()],
         )
-        with ended(process):
-            wait_for(lambda: answers(port), "the embedded server answers")
-            yield Target(
-                "embedded-direct",
-                write_ssh_config(keys, port),
-                "server",
-                home,
-                home,
-                environment,
-                memory=lambda: resident_of(process.pid),
-            )
-
-
-def resident_of(pid: int) -> int:
-    """Bytes resident in one process alone."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+        try:
+            with ended(process):
+                wait_for(lambda: answers(port), "the server answers")
+                yield process, port
+        finally:
+            runtime.remove()

@@ -48,9 +48,7 @@ def test_local_forwarding_to_a_name(client: Client) -> None:
 def test_local_forwarding_to_a_closed_port_ends_that_connection_alone(client: Client) -> None:
     good, bad = free_port(), free_port()
     with echo_server() as echo:
-        start_forwarding(
-            client, "-L", f"127.0.0.1:{good}:127.0.0.1:{echo}", "-L", f"127.0.0.1:{bad}:127.0.0.1:{free_port()}"
-        )
+        start_forwarding(client, "-L", f"127.0.0.1:{good}:127.0.0.1:{echo}", "-L", f"127.0.0.1:{bad}:127.0.0.1:{free_port()}")
         wait_for(lambda: reachable(("127.0.0.1", bad)), "-L listens")
         with connect(("127.0.0.1", bad)) as connection:
             assert ended(connection)

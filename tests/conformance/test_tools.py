@@ -12,7 +12,7 @@ import pytest
 
 from .client import Client, pipe
 from .sockets import connect, echoes, free_port, reachable, socks5
-from .waiting import end, processes, wait_for
+from .waiting import end, wait_for
 
 SERVER = """
 import socketserver, sys

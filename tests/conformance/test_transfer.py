@@ -40,7 +40,7 @@ def listing(tree: Path) -> dict[str, tuple[str, int]]:
     found = {}
     for path in sorted(tree.rglob("*")):
         if path.is_symlink():
-            found[str(path.relative_to(tree))] = (os.readlink(path), 0)
+            found[str(path.relative_to(tree))] = (str(path.readlink()), 0)
         elif path.is_file():
             found[str(path.relative_to(tree))] = (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mode & 0o777)
         else:

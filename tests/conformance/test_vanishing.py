@@ -79,7 +79,7 @@ def test_what_was_detached_lives_on(client: Client, terminal: str) -> None:
 
 @pytest.mark.slow
 def test_reader_that_stops_gets_every_byte_and_nothing_grows(client: Client) -> None:
-    """One stops reading its pipe, one is stopped itself (SIGSTOP) so that not even its TCP is read, and one reads `yes` not at all."""
+    """One stops reading its pipe, one is stopped itself (SIGSTOP) so that not even its TCP is read, one never reads `yes`."""
     size = 100_000_000
     unread = client.start(writer(size), stdin=subprocess.DEVNULL)
     stopped = client.start(writer(size), stdin=subprocess.DEVNULL)

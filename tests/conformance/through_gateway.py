@@ -1,0 +1,71 @@
+"""The whole way: stock client → gateway → a real Hub's user server, with either sshd on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..conftest import register_key
+from ..harness.hub import Hub
+from ..harness.ssh import HOST, SSHClient, make_key
+from .targets import Target, resident
+
+USER = "alice"
+CHOSEN_SSHD = """
+c.Spawner.environment = {{**c.Spawner.environment, "JUPYTER_CONFIG_PATH": {folder!r}, "SHELL": "/bin/bash", "LANG": "C.UTF-8"}}
+"""
+EXTENSION = """
+c = get_config()
+c.JHSSHExtension.implementation = {implementation!r}
+"""
+
+
+@contextmanager
+def through_gateway(folder: Path, implementation: str) -> Iterator[Target]:
+    """``implementation``: openssh or asyncssh, the sshd of the user server."""
+    settings = folder / "jupyter"
+    settings.mkdir()
+    (settings / "jupyter_server_config.py").write_text(EXTENSION.format(implementation=implementation))
+    hub = Hub(folder / "hub", config=CHOSEN_SSHD.format(folder=str(settings)))
+    hub.start()
+    try:
+        hub.start_server(USER)
+        key = make_key(folder / "id")
+        register_key(hub, USER, key)
+        status = hub.server_api("GET", USER, "jhssh/status").json
+        assert status["sshd"]["implementation"] == implementation, status
+        gateway = hub.gateway
+        assert gateway is not None
+        client = SSHClient(
+            folder / "client", port=gateway.ssh_port, host_key=gateway.host_key, user=USER, key=key, options=["LogLevel ERROR"]
+        )
+        home = hub.user_home(USER)
+        yield Target(
+            name=f"gateway-{implementation}",
+            ssh_config=client.config,
+            host=HOST,
+            home=home,
+            cwd=home,
+            environment=_environment(hub),
+            memory=lambda: resident(gateway.pid, _server_pid(hub)),
+        )
+    finally:
+        hub.stop()
+
+
+def _server_pid(hub: Hub) -> int:
+    """The user server, oldest of its processes."""
+    servers = [process for process in hub.processes() if "jupyterhub.singleuser" in process.cmdline()]
+    return min(servers, key=lambda process: process.create_time()).pid
+
+
+def _environment(hub: Hub) -> dict[str, str]:
+    """The Jupyter server's own (proc(5)), less what sessions never get and what each shell sets anew."""
+    lines = Path(f"/proc/{_server_pid(hub)}/environ").read_text().split("\0")
+    found = dict(line.split("=", 1) for line in lines if line)
+    return {
+        name: value
+        for name, value in found.items()
+        if not name.startswith("JHSSH_") and name not in ("PWD", "OLDPWD", "SHLVL", "_")
+    }
