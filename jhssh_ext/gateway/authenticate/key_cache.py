@@ -103,7 +103,7 @@ class KeyCache:
         return self.knows(target, key)
 
     def expire(self, target: UserServer) -> None:
-        """The keys have changed: from now on the copy counts for nothing until a fetch that begins now or later. No input or output."""
+        """The keys have changed: the copy counts for nothing until a fetch that begins from now on. No input or output."""
         copy = self._copy(target)
         if copy is not None:
             copy.checked, copy.failure = STALE, None
@@ -111,7 +111,7 @@ class KeyCache:
             self._outrun.add(target)
 
     async def refresh(self, target: UserServer) -> None:
-        """Expire and fetch anew now: a push, or a login that started the server. Raises what ``fetch`` raises; the copy stays too old."""
+        """Expire and fetch now: a push, or a login that started the server. Raises what ``fetch`` raises; the copy stays old."""
         self.expire(target)
         try:
             await self._shared(self._anew(target))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -176,7 +177,7 @@ class EventLines:
         found = parse_object(data)
         percent, message = found.get("progress"), found.get("message")
         return Progress(
-            percent=max(0, min(100, int(percent))) if isinstance(percent, (int, float)) and percent == percent else None,
+            percent=max(0, min(100, int(percent))) if isinstance(percent, (int, float)) and math.isfinite(percent) else None,
             message=printable(message) if isinstance(message, str) else "",
             ready=found.get("ready") is True,
             failed=found.get("failed") is True,

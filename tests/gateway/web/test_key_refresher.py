@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from jhssh_ext.errors import HubUnavailable, JHSSHError, KeyUnknown, ServerStopped, ServerUnreachable
+from jhssh_ext.gateway.web.key_refresher import KeyRefresher
+from jhssh_ext.login_names import UserServer
+
+ALICE = UserServer("alice")
+
+
+class Keys:
+    """Stands for the key cache: its refresh fails as often as told, then works."""
+
+    def __init__(self, *failures: JHSSHError) -> None:
+        self.failures = list(failures)
+        self.calls: list[UserServer] = []
+        self.expired: list[UserServer] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def expire(self, target: UserServer) -> None:
+        self.expired.append(target)
+
+    async def refresh(self, target: UserServer) -> None:
+        self.calls.append(target)
+        await self.gate.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async def poll() -> None:
+        while not condition():
+            await asyncio.sleep(0.002)
+
+    await asyncio.wait_for(poll(), 5)
+
+
+@pytest.mark.asyncio
+async def test_a_failed_fetch_is_tried_again_until_it_works() -> None:
+    keys = Keys(ServerStopped(), HubUnavailable(), ServerUnreachable())
+    refresher = KeyRefresher(keys.refresh, keys.expire, interval=0, pauses=(0.001,) * 5)
+    assert refresher.changed(ALICE)
+    await until(lambda: not refresher._tasks)
+    assert keys.calls == [ALICE] * 4
+
+
+@pytest.mark.asyncio
+async def test_a_new_push_ends_the_pause_before_the_next_try() -> None:
+    keys = Keys(ServerStopped())
+    refresher = KeyRefresher(keys.refresh, keys.expire, interval=0, pauses=(3600,))
+    refresher.changed(ALICE)
+    await until(lambda: len(keys.calls) == 1)
+    refresher.changed(ALICE)
+    await until(lambda: not refresher._tasks)
+    assert len(keys.calls) == 2
+
+
+@pytest.mark.asyncio
+async def test_it_is_given_up_in_the_end_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    keys = Keys(*[ServerUnreachable(explanation="no answer")] * 10)
+    refresher = KeyRefresher(keys.refresh, keys.expire, interval=0, pauses=(0.001,) * 3)
+    refresher.changed(ALICE)
+    await until(lambda: not refresher._tasks)
+    assert len(keys.calls) == 4
+    assert "no answer" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_is_gone_is_not_tried_again() -> None:
+    keys = Keys(KeyUnknown())
+    refresher = KeyRefresher(keys.refresh, keys.expire, interval=0)
+    refresher.changed(ALICE)
+    await until(lambda: not refresher._tasks)
+    assert keys.calls == [ALICE]
+
+
+@pytest.mark.asyncio
+async def test_many_pushes_during_a_fetch_make_one_more() -> None:
+    keys = Keys()
+    keys.gate.clear()
+    refresher = KeyRefresher(keys.refresh, keys.expire, interval=0)
+    refresher.changed(ALICE)
+    await until(lambda: len(keys.calls) == 1)
+    for _ in range(100):
+        assert refresher.changed(ALICE)
+    keys.gate.set()
+    await until(lambda: not refresher._tasks)
+    assert len(keys.calls) == 2
+
+
+@pytest.mark.asyncio
+async def test_pushes_of_one_server_are_spaced_out() -> None:
+    keys = Keys()
+    refresher = KeyRefresher(keys.refresh, keys.expire, interval=3600)
+    for _ in range(10):
+        refresher.changed(ALICE)
+        await until(lambda: len(keys.calls) == 1)
+    refresher.changed(UserServer("bob"))
+    await until(lambda: len(keys.calls) == 2)
+    await refresher.close()
+    assert keys.calls == [ALICE, UserServer("bob")]
+    assert len(keys.expired) == 11, "what the cache has counts for nothing from the moment of a push"
+
+
+@pytest.mark.asyncio
+async def test_the_number_of_servers_is_bounded() -> None:
+    keys = Keys()
+    keys.gate.clear()
+    refresher = KeyRefresher(keys.refresh, keys.expire, max_servers=2)
+    assert [refresher.changed(UserServer(f"user{number}")) for number in range(3)] == [True, True, False]
+    assert refresher.changed(UserServer("user0"))
+    await refresher.close()
+    assert not refresher._tasks
