@@ -210,7 +210,7 @@ class SSHSpawnerMixin(SSHSettings):
         spawn = self._ssh_spawn
         if spawn is None:
             self.log.info(
-                "No SSH for %s from this spawner: it made no new environment. Do not keep containers (DockerSpawner.remove = True).",
+                "No SSH for %s: its spawner made no new environment. Do not keep containers (DockerSpawner.remove = True).",
                 self._ssh_log_name(),
             )
             return None

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,7 +29,7 @@ pytestmark = pytest.mark.slow
 # Users whose name starts with "form" have an options form. The checkbox is off until ticked.
 CONFIG = """
 c.SSHSpawnerMixin.ssh_user_ca_keys = [{ca_key!r}]
-c.JupyterHub.services.append({{"name": "ssh", "url": "http://127.0.0.1:9", "api_token": "0123456789abcdef"}})
+c.JupyterHub.services.append({{"name": "ssh", "url": {gateway!r}, "api_token": "0123456789abcdef"}})
 c.JupyterHub.load_groups = {{"always-ssh": {{"users": ["grouped"]}}}}
 c.Spawner.group_overrides = {{"ssh": {{"groups": ["always-ssh"], "spawner_override": {{"ssh_policy": "always"}}}}}}
 
@@ -56,6 +62,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 url = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
 http.server.ThreadingHTTPServer((url.hostname, url.port), Handler).serve_forever()
 """
+# The environment's own Python may stand where other accounts can't run it.
+PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin")
+STAND_IN = [PYTHON or sys.executable, "-c", SERVER]
 
 
 class Field(HTMLParser):
@@ -90,12 +99,35 @@ class Browser:
         return self.session.post(self.hub.url + path, data=data, params={"_xsrf": tokens[0]}, timeout=60, **how)
 
 
+class Answers(BaseHTTPRequestHandler):
+    """A gateway as far as the Hub looks, which waits at its start for all services to answer."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """The test's output is not for this."""
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[str]:
+    """The URL of a service that answers."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
 @pytest.fixture(scope="module", params=list(VENVS))
-def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, gateway: str) -> Iterator[Hub]:
     python = VENVS[request.param]
     if not python.exists():
         pytest.skip(f"{request.param}: `make install` makes {python}")
-    hub = Hub(tmp_path_factory.mktemp(request.param), python, gateway=False, config=CONFIG.format(ca_key=make_public_key()))
+    config = CONFIG.format(ca_key=make_public_key(), gateway=gateway)
+    hub = Hub(tmp_path_factory.mktemp(request.param), python, gateway=False, config=config)
     hub.start()
     yield hub
     hub.stop()
@@ -104,15 +136,13 @@ def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def start(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., None]]:
+def start(hub: Hub) -> Iterator[Callable[..., None]]:
     """Makes a user whose server is the stand-in, starts it where asked to, and stops it in the end."""
-    script = hub.folder / "server.py"
-    script.write_text(SERVER)
     users: list[tuple[str, str]] = []
 
     def begin(user: str, options: dict[str, Any] | None = None, *, server: str = "", now: bool = True) -> None:
         hub.create_user(user)
-        hub.use_command(user, [sys.executable, str(script)])
+        hub.use_command(user, STAND_IN)
         users.append((user, server))
         if now:
             hub.start_server(user, server, options)
@@ -129,14 +159,14 @@ def given(hub: Hub, user: str, server: str = "") -> ServerEnvironment:
     return found
 
 
-def test_on_through_the_api(hub: Hub, start: Callable[..., None]) -> None:
+def test_on_through_the_api(hub: Hub, start: Callable[..., None], gateway: str) -> None:
     start("api-on", {"enable_ssh": True})
     state = ServerState.from_state(hub.server_state("api-on"))
     found = given(hub, "api-on")
     assert state is not None
     assert found.enabled
     assert (state.host, state.port, state.secret) == ("127.0.0.1", found.listen_port, found.secret)
-    assert found.gateway_url == "http://127.0.0.1:9/services/ssh/"
+    assert found.gateway_url == f"{gateway}/services/ssh/"
     assert request("GET", f"{state.url}publickey").body == urlsplit(state.url).path.encode() + b"publickey"
 
 
@@ -250,3 +280,21 @@ def test_a_restart_of_the_hub_changes_nothing(hub: Hub, start: Callable[..., Non
     after = hub.server_state("stays")
     assert after["jhssh"]["host_key"] == before["jhssh"]["host_key"]
     assert after["jhssh"]["secret"] != before["jhssh"]["secret"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not PYTHON, reason="needs root, and a Python that every account can run")
+def test_real_users_servers_run_as_themselves(tmp_path: Path, gateway: str) -> None:
+    config = CONFIG.format(ca_key=make_public_key(), gateway=gateway)
+    hub = Hub(tmp_path, VENVS["hub6"], gateway=False, config=config, spawner="jhssh-local")
+    account = pwd.getpwnam("nobody")
+    hub.use_command(account.pw_name, STAND_IN)
+    try:
+        hub.start()
+        hub.start_server(account.pw_name, options={"enable_ssh": True})
+        state = ServerState.from_state(hub.server_state(account.pw_name))
+        assert state is not None
+        assert state.user == account.pw_name
+        assert psutil.Process(hub.server_pid(account.pw_name)).uids().effective == account.pw_uid
+        assert given(hub, account.pw_name).enabled
+    finally:
+        hub.stop()
