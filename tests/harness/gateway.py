@@ -94,21 +94,32 @@ class GatewayProcess:
 
     def start(self) -> None:
         """Starts it where it is a process of its own, and waits in either case until it is ready."""
-        if not self.managed:
-            self.prepare()
-            environment = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTERHUB_")} | {
-                MARK: self.mark,
-                "JUPYTERHUB_SERVICE_NAME": "ssh",
-                "JUPYTERHUB_SERVICE_PREFIX": self.prefix,
-                "JUPYTERHUB_API_URL": f"{self.hub_url}/hub/api",
-                "JUPYTERHUB_API_TOKEN": self.token,
-                "JUPYTERHUB_BASE_URL": "/",
-            }
-            with self.log_file.open("ab") as log:
-                self.process = subprocess.Popen(
-                    self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.folder
-                )
-        wait_until(self._ready_or_dead, 60, what=f"the gateway to be ready\n{tail(self.log_file)}")
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self) -> None:
+        """Starts it, if the Hub does not, without waiting. Before the Hub, which waits for its services when it starts."""
+        if self.managed:
+            return
+        self.prepare()
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTERHUB_")} | {
+            MARK: self.mark,
+            "JUPYTERHUB_SERVICE_NAME": "ssh",
+            "JUPYTERHUB_SERVICE_PREFIX": self.prefix,
+            "JUPYTERHUB_API_URL": f"{self.hub_url}/hub/api",
+            "JUPYTERHUB_API_TOKEN": self.token,
+            "JUPYTERHUB_BASE_URL": "/",
+        }
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.folder
+            )
+
+    def wait_until_ready(self) -> None:
+        try:
+            wait_until(self._ready_or_dead, 60)
+        except AssertionError:
+            raise AssertionError(f"the gateway is not ready\n{tail(self.log_file)}") from None
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"the gateway ended with {self.process.returncode}\n{tail(self.log_file)}")
 

@@ -159,9 +159,10 @@ class Hub:
         try:
             if self.gateway is not None:
                 self.gateway.prepare()
+                self.gateway.launch()
             self.start_hub()
             if self.gateway is not None:
-                self.gateway.start()
+                self.gateway.wait_until_ready()
         except BaseException:
             self.stop()
             raise
@@ -229,8 +230,8 @@ class Hub:
         """As an admin does with ``cleanup_servers = False``: user servers (and a gateway of its own) go on."""
         self.stop_hub(servers=False)
         self.start_hub()
-        if self.gateway is not None and self.gateway.managed:
-            self.gateway.start()
+        if self.gateway is not None:
+            self.gateway.wait_until_ready()
 
     def kill_hub(self) -> None:
         """SIGKILL to the Hub alone; its proxy and servers stay."""
