@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from jhssh_ext import __version__
+from jhssh_ext.singleuser.app import JHSSHExtension
+
+from ..harness.processes import descendants, free_port, marked, wait_until
+from .servers import Credentials, JupyterServer, jupyter_server, ssh, ssh_command
+
+pytestmark = pytest.mark.slow
+
+
+def listeners(server: JupyterServer) -> list[psutil.Process]:
+    """The processes that accept SSH connections, of either kind."""
+    return [child for child in descendants(server.process.pid) if "--fd" in child.cmdline()]
+
+
+def test_status_says_how_to_connect(server: JupyterServer, credentials: Credentials) -> None:
+    status, found = server.json("GET", "jhssh/status")
+    assert status == 200
+    assert found["enabled"] is True
+    assert found["sshd"]["state"] == "running"
+    assert found["sshd"]["implementation"] in ("openssh", "asyncssh")
+    assert [key.split()[:2] for key in found["sshd"]["host_keys"]] == [
+        (credentials.folder / "host_key.pub").read_text().split()[:2]
+    ]
+    assert found["connect"] == {"host": "hub.example.org", "port": 2222, "login_name": "alice"}
+    assert found["version"] == __version__
+
+
+def test_a_session_has_the_environment_folder_and_shell_of_the_server(server: JupyterServer, credentials: Credentials) -> None:
+    program = "import json, os; print(json.dumps([dict(os.environ), os.getcwd()]))"
+    answer = ssh(credentials, server.ssh_port, f"{sys.executable} -c '{program}'")
+    assert answer.returncode == 0, answer.stderr
+    environment, folder = json.loads(answer.stdout)
+    of_server = psutil.Process(server.process.pid).environ()
+    for name in ("SSH_CLIENT", "SSH_CONNECTION", "JUPYTER_SERVER_ROOT", "JUPYTER_SERVER_URL"):
+        assert environment[name]
+    of_the_shell = ("PWD", "OLDPWD", "SHLVL", "PS1", "_")  # bash sets or drops them
+    wanted = {name for name in of_server if not name.startswith("JHSSH_") and name not in of_the_shell}
+    assert {name: environment.get(name) for name in wanted} == {name: of_server[name] for name in wanted}
+    assert not [name for name in environment if name.startswith("JHSSH_")]
+    assert folder == str(server.home)
+
+
+def test_kernels_and_the_server_itself_do_not_keep_the_secrets(server: JupyterServer) -> None:
+    # A process that the server starts inherits what os.environ holds: sshd's listener is one.
+    children = listeners(server)
+    assert children
+    for child in children:
+        assert not [name for name in child.environ() if name.startswith("JHSSH_")]
+
+
+def test_without_a_hub_it_loads_and_says_that_ssh_is_off(tmp_path: Path) -> None:
+    with jupyter_server(tmp_path, None) as running:
+        status, found = running.json("GET", "jhssh/status")
+        assert (status, found["enabled"], found["sshd"]["state"]) == (200, False, "off")
+        assert found["sshd"]["reason"]
+        assert running.json("GET", "publickey") == (200, {"keys": [], "ignored": []})
+
+
+def test_a_port_clash_is_told_and_outlasted(tmp_path: Path, credentials: Credentials) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with jupyter_server(tmp_path, credentials.environment(port)) as running:
+            found = running.wait_for_sshd("failed")
+            assert str(port) in found["reason"]
+            other.close()
+            assert "reason" not in running.wait_for_sshd()
+            assert ssh(credentials, port, "exit 5").returncode == 5
+
+
+def test_an_sshd_that_can_not_start_leaves_the_server_alone(tmp_path: Path, credentials: Credentials) -> None:
+    given = credentials.environment(free_port(), host_key="no key")
+    with jupyter_server(tmp_path, given) as running:
+        assert "host key" in running.wait_for_sshd("failed")["reason"]
+        assert running.json("GET", "publickey")[0] == 200
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_with_the_server_everything_ends_but_what_left_its_session(
+    tmp_path: Path, credentials: Credentials, how: signal.Signals
+) -> None:
+    with jupyter_server(tmp_path, credentials.environment(free_port())) as running:
+        running.wait_for_sshd()
+        command = "setsid sleep 987 & nohup sleep 986 >/dev/null 2>&1 & sleep 985 & timeout 984 sleep 983"
+        client = subprocess.Popen(
+            ssh_command(credentials, running.ssh_port, command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        terminal = subprocess.Popen(
+            ssh_command(credentials, running.ssh_port, "-tt", "sleep 982"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        try:
+
+            def sleepers() -> set[str]:
+                return {process.cmdline()[1] for process in marked(running.mark) if process.name() == "sleep"}
+
+            wait_until(lambda: sleepers() == {"987", "986", "985", "983", "982"}, what="the commands")
+            os.kill(running.process.pid, how)
+            running.process.wait(20)
+            wait_until(lambda: sleepers() == {"987", "986"}, what="the end of what was attached")
+            assert client.wait(20) == 255
+            assert terminal.wait(20) == 255
+            wait_until(
+                lambda: {process.name() for process in marked(running.mark)} == {"sleep"}, what="the end of sshd and its helpers"
+            )
+            assert list((tmp_path / "tmp").glob("jhssh-*")) == []
+        finally:
+            for process in (client, terminal):
+                process.kill()
+                process.wait()
+            assert terminal.stdin is not None
+            terminal.stdin.close()
+
+
+def test_a_dead_sshd_is_started_anew(tmp_path: Path, credentials: Credentials) -> None:
+    with jupyter_server(tmp_path, credentials.environment(free_port())) as running:
+        running.wait_for_sshd()
+        (first,) = listeners(running)
+        first.kill()
+        wait_until(lambda: [child for child in listeners(running) if child.pid != first.pid], what="another sshd")
+        running.wait_for_sshd()
+        assert ssh(credentials, running.ssh_port, "exit 6").returncode == 6
+
+
+def test_every_setting_has_help() -> None:
+    own = JHSSHExtension.class_own_traits(config=True)
+    assert {"key_store", "authorized_keys", "max_keys", "implementation", "sftp", "watch_interval"} <= set(own)
+    assert all(trait.help for trait in own.values())
+
+
+def test_importing_the_extension_is_cheap() -> None:
+    program = (
+        "import sys, jupyter_server.extension.application; before = set(sys.modules); import jhssh_ext.singleuser.app\n"
+        "print([m for m in ('cryptography', 'asyncssh', 'jwt', 'jupyterhub') if m in set(sys.modules) - before])"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert shown.strip() == "[]"
