@@ -160,8 +160,13 @@ class Channel(asyncssh.SSHServerChannel[bytes]):
         return self._start_session(command=command.decode("utf-8", "surrogateescape"))
 
     def _process_close(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        super()._process_close(pkttype, pktid, packet)
-        # asyncssh would wait until the session has read all: never, where the command does not read.
-        self._discard_recv()
+        if isinstance(self._session, Session) and self._session.only_exit_is_missing and self._recv_state != "close_pending":
+            # A client closes once both directions have ended. asyncssh would close as well, and never tell the exit status.
+            packet.check_end()
+            self._recv_buf, self._recv_state = [], "close_pending"
+        else:
+            super()._process_close(pkttype, pktid, packet)
+            # asyncssh would wait until the session has read all: never, where the command does not read.
+            self._discard_recv()
 
     _packet_handlers = {**asyncssh.SSHServerChannel._packet_handlers, MSG_CHANNEL_CLOSE: _process_close}

@@ -37,20 +37,7 @@ async def listen_tcp(connection: asyncssh.SSHServerConnection, host: str, port: 
 
 async def listen_unix(connection: asyncssh.SSHServerConnection, path: str) -> asyncssh.SSHListener:
     """For ``-R path:…``: a socket found there is replaced (StreamLocalBindUnlink), for its owner alone. Raises OSError."""
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
-            os.unlink(path)
-    bound = socket.socket(socket.AF_UNIX)
-    try:
-        bound.setblocking(False)
-        before = os.umask(0o177)  # StreamLocalBindMask's default
-        try:
-            bound.bind(path)
-        finally:
-            os.umask(before)
-    except BaseException:
-        bound.close()
-        raise
+    bound = _bind_unix(path)
 
     async def tunnel(factory: Callable[..., Any]) -> Any:
         return await connection.create_unix_connection(factory, path)
@@ -72,13 +59,17 @@ class _UnixListener(SSHForwardListener):
         super().close()
         with contextlib.suppress(OSError):
             if os.path.samestat(os.lstat(self._path), self._file):
-                os.unlink(self._path)
+                Path(self._path).unlink()
 
 
 async def listen_x11(
     connection: asyncssh.SSHServerConnection, authority: Path, protocol: bytes, cookie: bytes
 ) -> SSHX11ServerListener | None:
     """The first display that is free, with the client's cookie for it in the file ``authority``."""
+
+    def forwarder() -> SSHLocalPortForwarder:
+        return SSHLocalPortForwarder(connection, connection.create_x11_connection)
+
     for display in range(X11_DISPLAY_START, X11_MAX_DISPLAYS):
         port = X11_BASE_PORT + display
         try:
@@ -99,6 +90,24 @@ async def listen_x11(
             return None
         return SSHX11ServerListener(listener, f"localhost:{display}")
     return None
+
+
+def _bind_unix(path: str) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            Path(path).unlink()
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        bound.setblocking(False)
+        before = os.umask(0o177)  # StreamLocalBindMask's default
+        try:
+            bound.bind(path)
+        finally:
+            os.umask(before)
+    except (OSError, ValueError) as error:
+        bound.close()
+        raise OSError(errno.EINVAL, str(error)) from None
+    return bound
 
 
 async def _addresses(host: str, port: int) -> list[tuple[int, Any]]:

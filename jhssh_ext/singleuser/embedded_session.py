@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncssh
+from asyncssh.channel import SSHChannel
 from asyncssh.stream import SSHServerStreamSession
 
 from . import session as session_program
@@ -35,6 +36,7 @@ KEPT_ENVIRONMENT = ("PATH", "HOME", "LD_LIBRARY_PATH")
 SIGNALS = ("ABRT", "ALRM", "FPE", "HUP", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2")
 """RFC 4254, section 6.10: what a client may send, and what is told without a suffix"""
 
+PROGRAM = str(Path(session_program.__file__).resolve())
 SFTP_VERSION = 3
 """what OpenSSH's sftp-server speaks"""
 
@@ -59,7 +61,8 @@ async def wait_for_all() -> None:
         await asyncio.wait(tasks)
 
 
-def _sftp(channel: asyncssh.SSHChannel[bytes]) -> asyncssh.SFTPServer:
+def _sftp(channel: SSHChannel[bytes]) -> asyncssh.SFTPServer:
+    assert isinstance(channel, asyncssh.SSHServerChannel)
     return asyncssh.SFTPServer(channel)
 
 
@@ -196,7 +199,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._channel.resume_reading()
 
     async def _start(self) -> None:
-        arguments = [sys.executable, "-IS", str(Path(session_program.__file__).resolve()), str(self._runtime / "session.json")]
+        arguments = [sys.executable, "-IS", PROGRAM, str(self._runtime / "session.json")]
         environment = self._environment()
         options: dict[str, Any] = {"env": environment, "start_new_session": True, "cwd": "/"}
         if self._terminal is not None:
@@ -259,6 +262,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
         return found
 
     # The end.
+
+    @property
+    def only_exit_is_missing(self) -> bool:
+        """All output was sent, and the process is about to end, or takes its time."""
+        return self._process is not None and not self._open_outlets and not self._closed
 
     def _outlet_ended(self) -> None:
         self._open_outlets -= 1

@@ -23,7 +23,8 @@ _FLAGS: dict[int, tuple[int, str]] = {
         ("IGNPAR", "PARMRK", "INPCK", "ISTRIP", "INLCR", "IGNCR", "ICRNL", "IUCLC", "IXON", "IXANY", "IXOFF", "IMAXBEL", "IUTF8")
     )},
     **{50 + n: (3, name) for n, name in enumerate(
-        ("ISIG", "ICANON", "XCASE", "ECHO", "ECHOE", "ECHOK", "ECHONL", "NOFLSH", "TOSTOP", "IEXTEN", "ECHOCTL", "ECHOKE", "PENDIN")
+        ("ISIG", "ICANON", "XCASE", "ECHO", "ECHOE", "ECHOK", "ECHONL", "NOFLSH", "TOSTOP", "IEXTEN", "ECHOCTL", "ECHOKE",
+         "PENDIN")
     )},
     **{70 + n: (1, name) for n, name in enumerate(("OPOST", "OLCUC", "ONLCR", "OCRNL", "ONOCR", "ONLRET"))},
     **{90 + n: (2, name) for n, name in enumerate(("CS7", "CS8", "PARENB", "PARODD"))},

@@ -38,7 +38,12 @@ def through_gateway(folder: Path, implementation: str) -> Iterator[Target]:
         gateway = hub.gateway
         assert gateway is not None
         client = SSHClient(
-            folder / "client", port=gateway.ssh_port, host_key=gateway.host_key, user=USER, key=key, options=["LogLevel ERROR"]
+            folder / "client",
+            port=gateway.ssh_port,
+            host_key=gateway.host_key,
+            user=USER,
+            key=key,
+            options=["LogLevel ERROR", "IdentityAgent SSH_AUTH_SOCK"],
         )
         home = hub.user_home(USER)
         yield Target(
