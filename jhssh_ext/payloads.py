@@ -6,7 +6,7 @@ Hub → gateway: :class:`ServerState`, in the spawner's state. Hub → user serv
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 ENVIRONMENT_PREFIX = "JHSSH_"
@@ -27,7 +27,7 @@ class ServerState:
     """its sshd's public host key, one OpenSSH line of type ssh-ed25519: the gateway takes no other"""
     url: str
     """base URL of the user server itself, not through the Hub's proxy; ends with a slash"""
-    secret: str
+    secret: str = field(repr=False)
     """per-spawn secret that signs requests and answers between gateway and extension; 64 hexadecimal digits"""
     spawn: str
     """id of this spawn: another after each start"""
@@ -46,12 +46,12 @@ class ServerState:
         if not isinstance(found, dict):
             raise ValueError("state.jhssh is not an object")
         values: dict[str, Any] = {}
-        for field in fields(cls):
-            value = found.get(field.name)
-            wanted = int if field.name == "port" else str
+        for each in fields(cls):
+            value = found.get(each.name)
+            wanted = int if each.name == "port" else str
             if type(value) is not wanted or not value:
-                raise ValueError(f"state.jhssh.{field.name} is missing or not a {wanted.__name__}")
-            values[field.name] = value
+                raise ValueError(f"state.jhssh.{each.name} is missing or not a {wanted.__name__}")
+            values[each.name] = value
         if not 0 < values["port"] < 65536:
             raise ValueError("state.jhssh.port is no TCP port")
         return cls(**values)
@@ -67,7 +67,7 @@ class ServerEnvironment:
     """where it is off: the sentence for the user"""
     listen_address: str = "127.0.0.1"
     listen_port: int = 0
-    host_key: str = ""
+    host_key: str = field(default="", repr=False)
     """private host key, OpenSSH format (PROTOCOL.key), Ed25519"""
     user_ca_keys: str = ""
     """public keys of the gateway's user CAs, one OpenSSH line each"""
@@ -75,7 +75,7 @@ class ServerEnvironment:
     """the one principal that opens this server"""
     audience: str = ""
     """audience of signed requests and answers"""
-    secret: str = ""
+    secret: str = field(default="", repr=False)
     """as ServerState.secret"""
     gateway_url: str = ""
     """where the gateway's HTTP side answers user servers, ending with a slash; empty if it can't be told that keys changed"""
@@ -97,14 +97,14 @@ class ServerEnvironment:
         if ENVIRONMENT_PREFIX + "ENABLED" not in environ:
             return None
         values: dict[str, Any] = {}
-        for field in fields(cls):
-            text = environ.get(ENVIRONMENT_PREFIX + field.name.upper())
+        for each in fields(cls):
+            text = environ.get(ENVIRONMENT_PREFIX + each.name.upper())
             if text is None:
                 continue
-            if field.name == "enabled":
-                values[field.name] = text == "1"
-            elif field.name in ("listen_port", "connect_port"):
-                values[field.name] = int(text)
+            if each.name == "enabled":
+                values[each.name] = text == "1"
+            elif each.name in ("listen_port", "connect_port"):
+                values[each.name] = int(text)
             else:
-                values[field.name] = text
+                values[each.name] = text
         return cls(**values)

@@ -63,3 +63,10 @@ def test_without_a_hub_there_is_no_environment() -> None:
 def test_a_port_that_is_no_number_is_an_error() -> None:
     with pytest.raises(ValueError, match="x"):
         ServerEnvironment.from_environ({"JHSSH_ENABLED": "1", "JHSSH_LISTEN_PORT": "x"})
+
+
+def test_secrets_stay_out_of_tracebacks_and_logs() -> None:
+    assert STATE.secret not in repr(STATE)
+    shown = repr(ServerEnvironment(True, host_key="PRIVATE", secret="SECRET"))
+    assert "PRIVATE" not in shown
+    assert "SECRET" not in shown
