@@ -56,11 +56,15 @@ def find(prefix: str = sys.prefix) -> OpenSSH:
     if sshd is None:
         raise Unusable("OpenSSH's sshd was not found: install openssh-server (Debian) or openssh (conda).")
     sshd = os.path.abspath(sshd)  # noqa: PTH100 - sshd wants an absolute path, links unresolved
-    of_conda = [f"{prefix}/libexec", str(Path(sshd).parent.parent / "libexec")]
-    sftp_server = shutil.which("sftp-server", path=os.pathsep.join([*of_conda, *_SFTP_FOLDERS]))
-    if sftp_server is None:
+    sftp_server = find_sftp_server(prefix)
+    if not sftp_server:
         raise Unusable("sftp-server was not found beside OpenSSH's sshd: install openssh-sftp-server.")
     return OpenSSH(sshd, sftp_server, _version(sshd), account)
+
+
+def find_sftp_server(prefix: str = sys.prefix) -> str:
+    """Its path; empty if there is none. It serves either kind of sshd."""
+    return shutil.which("sftp-server", path=os.pathsep.join([f"{prefix}/libexec", *_SFTP_FOLDERS])) or ""
 
 
 def prepare(found: OpenSSH, runtime: RuntimeDir, *, sftp: bool) -> Path:

@@ -18,6 +18,8 @@ import sys
 from typing import Any, NoReturn
 
 SFTP_COMMAND = "internal-sftp"
+SFTP_OFF = "off"
+"""in the place of the sftp-server's path"""
 PR_SET_PDEATHSIG = 1  # prctl(2)
 # Sent to us alone by the kernel when sshd's process for this session dies; a client can't send it (RFC 4254, section 6.10).
 SSHD_DIED = signal.SIGRTMIN + 7
@@ -44,7 +46,7 @@ def program(setup: dict[str, Any], command: str | None) -> list[str]:
     if command is None:
         return shell
     if command == SFTP_COMMAND:
-        return [setup["sftp_server"]] if setup["sftp_server"] else []
+        return [setup["sftp_server"]] if setup["sftp_server"] not in ("", SFTP_OFF) else []
     return [shell[0], "-c", command]
 
 

@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..payloads import ServerEnvironment
 from . import openssh, openssh_listener
 from .environment import public_host_key
 from .runtime_dir import RuntimeDir
+from .session import SFTP_OFF
 
 AUTO, OPENSSH, ASYNCSSH = "auto", "openssh", "asyncssh"
 IMPLEMENTATIONS = (AUTO, OPENSSH, ASYNCSSH)
@@ -41,6 +42,7 @@ class SessionSetup:
     cwd: str
     shell: list[str]
     sftp_server: str = ""
+    """its path; empty: asyncssh's own serves; SFTP_OFF: none"""
 
 
 class Failed(Exception):
@@ -147,6 +149,7 @@ class SSHD:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=[listening.fileno()],
+                cwd=runtime.path,  # python -m looks for modules there: not in the user's home
                 start_new_session=True,  # a Ctrl-C in the terminal of the Jupyter server is not for it
             )
             try:
@@ -168,7 +171,7 @@ class SSHD:
         runtime.write("host_key", self._environment.host_key.strip() + "\n")
         runtime.write("user_ca_keys", self._environment.user_ca_keys.strip() + "\n")
         runtime.write("principals", self._environment.principal + "\n")
-        self._reason, setup = "", self._setup
+        self._reason = ""
         if self._wanted in (AUTO, OPENSSH):
             try:
                 found = await asyncio.to_thread(openssh.find)
@@ -179,15 +182,18 @@ class SSHD:
                 self._reason = str(unusable)
             else:
                 self._implementation = OPENSSH
-                setup = SessionSetup(setup.env, setup.cwd, setup.shell, found.sftp_server if self._sftp else "")
-                runtime.write("session.json", json.dumps(asdict(setup)))
+                self._write_session(runtime, found.sftp_server)
                 return [sys.executable, "-IS", _LISTENER, "--fd", str(descriptor), str(runtime.path)]
         if importlib.util.find_spec("asyncssh") is None:
             raise Failed(f"{self._reason} asyncssh, which could serve in its place, is not installed.".strip())
         self._implementation = ASYNCSSH
-        runtime.write("session.json", json.dumps(asdict(setup)))
+        self._write_session(runtime, openssh.find_sftp_server())
         module = f"{__package__}.embedded_server"
         return [sys.executable, "-m", module, "--fd", str(descriptor), str(runtime.path)]
+
+    def _write_session(self, runtime: RuntimeDir, sftp_server: str) -> None:
+        setup = replace(self._setup, sftp_server=sftp_server if self._sftp else SFTP_OFF)
+        runtime.write("session.json", json.dumps(asdict(setup)))
 
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
         """Its standard error, line by line, until it closes; of interest only when a fault is looked for."""

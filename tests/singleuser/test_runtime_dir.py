@@ -30,9 +30,7 @@ def test_a_runtime_folder_that_is_not_usable_is_passed_by(odd: str, tmp_path: Pa
     runtime.remove()
 
 
-def test_a_folder_for_temporary_files_that_sshd_could_not_name_is_passed_by(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_temporary_folder_that_sshd_could_not_name_is_passed_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = tmp_path / "with space"
     odd.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(odd))
