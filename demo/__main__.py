@@ -26,7 +26,7 @@ from types import FrameType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / ".demo"
+FOLDER = Path(os.environ.get("DEMO_FOLDER") or ROOT / ".demo").resolve()
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 40.0
 
