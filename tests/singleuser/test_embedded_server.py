@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import asyncssh
@@ -40,13 +40,21 @@ class Running:
         return (self.folder / "log").read_text()
 
 
+@contextmanager
+def start(folder: Path, **session: object) -> Iterator[Running]:
+    """``session`` replaces values of session.json."""
+    keys, runtime, home, _ = prepare(folder)
+    path = runtime.path / "session.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **session}))
+    with listening(SERVER, runtime, folder / "log") as (process, port):
+        running = Running(folder, keys, runtime, home, process, port)
+        with closing(running.client):
+            yield running
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Running]:
-    keys, runtime, home, _ = prepare(tmp_path)
-    with ExitStack() as stack:
-        process, port = stack.enter_context(listening(SERVER, runtime, tmp_path / "log"))
-        running = Running(tmp_path, keys, runtime, home, process, port)
-        stack.callback(running.client.close)
+    with start(tmp_path) as running:
         yield running
 
 
@@ -105,9 +113,8 @@ def test_any_user_name_will_do(server: Running) -> None:
 
 def test_certificate_without_permissions_gives_a_command_alone(server: Running) -> None:
     certify(server, "-n", PRINCIPAL, "-O", "clear")
-    result = server.client.run("test -t 0 || echo no terminal", "-tt")
-    assert result.stdout == b"no terminal\n"
-    assert b"PTY allocation request failed" in result.stderr
+    assert server.client.run("echo command").stdout == b"command\n"
+    assert b"PTY allocation request failed" in server.client.run("true", "-tt").stderr
     assert server.client.run(None, "-W", f"127.0.0.1:{server.port}").returncode == 255
 
 
@@ -162,19 +169,14 @@ def test_unwanted_environment_is_not_taken(server: Running) -> None:
     assert not {"LD_PRELOAD", "BASH_ENV", "PYTHONPATH"} & found.keys()
 
 
-def test_sftp_where_there_is_no_sftp_server(server: Running, tmp_path: Path) -> None:
-    path = server.runtime.path / "session.json"
-    session = json.loads(path.read_text())
-    path.write_text(json.dumps({**session, "sftp_server": ""}))
-    with listening(SERVER, server.runtime, tmp_path / "log of the second") as (_, port):
-        write_ssh_config(server.keys, port)
+def test_sftp_where_there_is_no_sftp_server(tmp_path: Path) -> None:
+    with start(tmp_path, sftp_server="") as server:
         (tmp_path / "data").write_bytes(os.urandom(1_000_000))
-        batch = f"pwd\nput {tmp_path}/data there\nget there {tmp_path}/back\n"
+        batch = f"put {tmp_path}/data there\nget there {tmp_path}/back\n"
         result = server.client.call("sftp", "-F", str(server.config), "-b", "-", "server", input=batch.encode())
         assert result.returncode == 0, result.stderr
-        assert (
-            (Path(session["cwd"]) / "there").read_bytes() == (tmp_path / "back").read_bytes() == (tmp_path / "data").read_bytes()
-        )
+        there = server.client.target.cwd / "there"
+        assert there.read_bytes() == (tmp_path / "back").read_bytes() == (tmp_path / "data").read_bytes()
 
 
 def start_sleeping(server: Running, *options: str) -> str:
