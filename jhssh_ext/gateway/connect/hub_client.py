@@ -106,7 +106,7 @@ class HubClient:
         if len(token) > MAX_TOKEN or not re.fullmatch(r"[!-~]+", token):
             return None
         response = await self._call("GET", "/user", token=token, plain=True)
-        if response.code in (401, 403) and self._message(response):
+        if response.code in (401, 403) and self._message(response) is not None:
             return None
         return self._parsed(response, token_model)
 
@@ -119,7 +119,7 @@ class HubClient:
         # Asked each time, not remembered: a Hub that was upgraded in between would take the one body for the other's options.
         body = {"user_options": user_options} if await self.major_version() >= 6 else user_options
         response = await self._call("POST", path, body, client=self._spawns, timeout=self.start_timeout, plain=True)
-        message = self._message(response)
+        message = self._message(response) or ""
         if response.code == 401 or (response.code == 403 and NO_SCOPE.match(message)):
             raise HubUnavailable(explanation=f"the Hub does not let the gateway start servers: {message} {ROLE}")
         if response.code == 404:
@@ -220,18 +220,20 @@ class HubClient:
         message = self._message(response)
         if response.code in (401, 403):
             raise HubUnavailable(explanation=f"the Hub refuses the gateway's own token: HTTP {response.code} {message}. {ROLE}")
-        if response.code not in (400, 404) or not message:
+        if response.code not in (400, 404) or message is None:
             raise HubUnavailable(explanation=f"{self.api_url} answers HTTP {response.code} {message}. Check hub_api_url.")
 
     @staticmethod
-    def _message(response: HTTPResponse) -> str:
-        """The message of an error of the Hub's API, fit to show; empty where it is none."""
+    def _message(response: HTTPResponse) -> str | None:
+        """The message of an error of the Hub's API, fit to show, often empty; None where it is none of the Hub's."""
         try:
             found = parse_object(response.body)
         except WrongShape:
-            return ""
+            return None
+        if found.get("status") != response.code:
+            return None
         message = found.get("message")
-        return printable(message) if isinstance(message, str) and found.get("status") == response.code else ""
+        return printable(message) if isinstance(message, str) else ""
 
     def _parsed(self, response: HTTPResponse, parse: Callable[[dict[str, Any]], T]) -> T:
         try:

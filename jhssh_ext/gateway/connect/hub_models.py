@@ -52,7 +52,7 @@ class TokenModel:
 
 @dataclass(frozen=True)
 class StartAnswer:
-    """What the Hub says to a start: "ready", "pending", "busy" (ask again), "already" (it runs), "refused"."""
+    """What the Hub says to a start: "ready", "pending", "busy" (ask again), "already" (it runs), "refused", "failed"."""
 
     kind: str
     message: str = ""
@@ -153,7 +153,7 @@ def start_answer(status: int, message: str, retry_after: str | None) -> StartAns
         return StartAnswer("already", message)
     if status == 400 and re.search(r" is pending [a-z]+$", message):
         return StartAnswer("busy", message)
-    return StartAnswer("refused", message)
+    return StartAnswer("failed" if status >= 500 else "refused", message)
 
 
 class EventLines:

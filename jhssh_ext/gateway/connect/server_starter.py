@@ -18,7 +18,7 @@ MAX_MESSAGES = 200
 """progress messages shown for one start"""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 """seconds between two looks at a server that is neither ready nor stopped"""
-UNTOLD = ("", "Spawn failed", "Internal Server Error")
+UNTOLD = ("", "Spawn failed", "Internal Server Error", "error", "timeout")
 """what the Hub says when it says nothing"""
 
 log = logging.getLogger("jhssh.server_starter")
@@ -222,11 +222,13 @@ class _Start:
             self._tell(answer.message or "The Hub is busy: waiting for my turn.")
             await self._pause(answer.retry_after or LONGEST_PAUSE)
             return False
-        if answer.kind == "refused":
+        if answer.kind in ("refused", "failed"):
             # Perhaps another start was faster: the next look shows.
             now = await self._look()
             if now is None or not (now.ready or now.pending):
-                raise self.starter._failed(self.target, await self._why() if answer.message in UNTOLD else answer.message)
+                # A refusal speaks for itself; of a spawn that failed the progress knows more.
+                why = await self._why() if answer.kind == "failed" else ""
+                raise self.starter._failed(self.target, answer.message if why in UNTOLD else why)
         return True
 
     async def _watch(self) -> None:

@@ -91,9 +91,10 @@ async def test_a_user_and_the_servers_of_that_name_alone() -> None:
         assert await client.user("Alice") is None, "a database that ignores case answers with another user"
 
 
+@pytest.mark.parametrize("body", [NOT_FOUND, {"status": 404, "message": None}, {"status": 404, "message": ""}])
 @pytest.mark.asyncio
-async def test_no_such_user_is_none() -> None:
-    async with hub(answering(404, NOT_FOUND)) as (client, _):
+async def test_no_such_user_is_none(body: dict[str, Any]) -> None:
+    async with hub(answering(404, body)) as (client, _):
         assert await client.user("nobody") is None
 
 

@@ -151,7 +151,7 @@ def test_what_is_no_json_object_is_refused(body: bytes) -> None:
         (429, "Too many users", "Wed, 21 Oct 2026 07:28:00 GMT", "busy", None),
         (429, "Too many users", "-1", "busy", None),
         (403, "You have no quota left", None, "refused", None),
-        (500, "Internal Server Error", None, "refused", None),
+        (500, "Internal Server Error", None, "failed", None),
     ],
 )
 def test_each_answer_to_a_start(status: int, message: str, retry_after: str | None, kind: str, seconds: float | None) -> None:

@@ -283,7 +283,7 @@ async def test_a_spawn_goes_on_when_the_last_who_waits_goes() -> None:
     [
         ([StartAnswer("pending")], Progress(100, "Spawn failed: no GPU left", failed=True), "no GPU left"),
         ([StartAnswer("refused", "You have no quota.")], Progress(100, "Spawn failed: older", failed=True), "You have no quota."),
-        ([StartAnswer("refused", "Internal Server Error")], Progress(100, "Spawn failed: disk full", failed=True), "disk full"),
+        ([StartAnswer("failed", "error")], Progress(100, "Spawn failed: disk full", failed=True), "disk full"),
     ],
 )
 @pytest.mark.asyncio
@@ -318,7 +318,7 @@ async def test_a_spawn_that_its_user_stopped_is_not_started_again() -> None:
 @pytest.mark.parametrize("model", [RUNNING, SPAWNING])
 @pytest.mark.asyncio
 async def test_a_refusal_because_another_was_faster_is_none(model: ServerModel) -> None:
-    hub = ScriptedHub(STOPPED, StartAnswer("refused", "Internal Server Error"))
+    hub = ScriptedHub(STOPPED, StartAnswer("failed", "Internal Server Error"))
     hub.after_looks = {3: model, 6: RUNNING}
     assert (await login(starter(hub)))[0] == STATE
 
