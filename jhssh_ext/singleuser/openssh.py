@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import pwd
@@ -114,7 +115,28 @@ def _account() -> str:
         raise Unusable(f"The account's home {entry.pw_dir} is missing, of which OpenSSH's sshd complains in each session.")
     if os.getuid() == 0 and _locked(entry.pw_name):
         raise Unusable(f"The account {entry.pw_name} is locked, which OpenSSH's sshd heeds.")
+    if os.getuid() != 0:
+        _check_terminals(entry)
     return entry.pw_name
+
+
+def _check_terminals(entry: pwd.struct_passwd) -> None:
+    """As sshpty.c, pty_setowner(): sshd ends a session whose terminal it can't give to the group tty."""
+    try:
+        group = grp.getgrnam("tty").gr_gid
+    except KeyError:
+        group = entry.pw_gid
+    try:
+        controlling, terminal = os.openpty()
+    except OSError as error:
+        raise Unusable(f"No terminal can be opened here: {error.strerror}.") from None
+    try:
+        os.chown(terminal, os.getuid(), group)
+    except OSError:
+        raise Unusable("OpenSSH's sshd can't give terminals to the group tty here (devpts is mounted without its gid).") from None
+    finally:
+        os.close(controlling)
+        os.close(terminal)
 
 
 def _locked(account: str, shadow: Path = Path("/etc/shadow")) -> bool:

@@ -57,8 +57,11 @@ class Listener:
         self._wakes = wakes
         for each in (listening, self._woken, wakes):
             each.setblocking(False)
+        listening.set_inheritable(False)  # it was inherited; an sshd must not hold the port
         signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
         self._stopping = False
+        self.orphaned = False
+        """did the Jupyter server die"""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -77,7 +80,7 @@ class Listener:
 
     def _lifeline(self, _: selectors.SelectorKey) -> None:
         if not os.read(0, 4096):
-            self._stopping = True
+            self._stopping = self.orphaned = True
 
     def _accept(self, _: selectors.SelectorKey) -> None:
         try:
@@ -203,7 +206,7 @@ def main() -> None:
     parent = os.getppid()
     say(b"ready")
     listener.run()
-    if os.getppid() != parent:  # nobody else is left to do it
+    if listener.orphaned or os.getppid() != parent:  # nobody else is left to do it
         shutil.rmtree(options.runtime_dir, ignore_errors=True)
 
 

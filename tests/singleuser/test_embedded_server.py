@@ -175,6 +175,7 @@ def test_sftp_where_there_is_no_sftp_server(tmp_path: Path) -> None:
         batch = f"put {tmp_path}/data there\nget there {tmp_path}/back\n"
         result = server.client.call("sftp", "-F", str(server.config), "-b", "-", "server", input=batch.encode())
         assert result.returncode == 0, result.stderr
+        assert server.client.call("scp", "-F", str(server.config), f"{tmp_path}/data", "server:copied").returncode == 0
         there = server.client.target.cwd / "there"
         assert there.read_bytes() == (tmp_path / "back").read_bytes() == (tmp_path / "data").read_bytes()
 
