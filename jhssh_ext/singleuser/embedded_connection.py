@@ -147,10 +147,20 @@ class Connection(asyncssh.SSHServerConnection):
 class Channel(asyncssh.SSHServerChannel[bytes]):
     """A session's channel that takes commands in any encoding and closes when the client says so."""
 
+    _succeeds_when_closed = False
+
     def hand_over(self, session: asyncssh.SSHServerSession[bytes]) -> None:
-        """From now on ``session`` is what is called."""
+        """From now on ``session`` is what is called: asyncssh's SFTP server, which forgets the exit status that scp waits for."""
         session.connection_made(self)
         self._session = session
+        self._succeeds_when_closed = True
+
+    def close(self) -> None:
+        if self._succeeds_when_closed:
+            self._succeeds_when_closed = False
+            self.exit(0)
+        else:
+            super().close()
 
     def _process_exec_request(self, packet: SSHPacket) -> bool:
         command = packet.get_string()

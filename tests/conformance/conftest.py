@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -33,3 +34,13 @@ def client(target: Target) -> Iterator[Client]:
     made = Client(target)
     yield made
     made.close()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The direct targets are quick checks: what takes long is tried the whole way, where it matters."""
+    if os.environ.get("JHSSH_DIRECT") == "all":
+        return
+    skipped = [item for item in items if "-direct" in item.name and item.get_closest_marker("slow")]
+    if skipped:
+        config.hook.pytest_deselected(items=skipped)
+        items[:] = [item for item in items if item not in skipped]

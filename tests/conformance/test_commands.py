@@ -76,6 +76,7 @@ def test_command_in_the_background_does_not_hold_the_client(client: Client) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_big_output_arrives_whole(client: Client) -> None:
     running = client.start(writer(BIG), stdin=subprocess.DEVNULL)
     assert read_sha256(pipe(running.stdout)) == sha256(BIG)
@@ -83,6 +84,7 @@ def test_big_output_arrives_whole(client: Client) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_big_input_arrives_whole(client: Client) -> None:
     running = client.start(hasher())
     feed(pipe(running.stdin), BIG)

@@ -189,7 +189,9 @@ def test_x11_forwarding(client: Client, trust: str) -> None:
     authority = str(client.folder / "Xauthority")
     cookie = "0123456789abcdef" * 2
     assert client.call("xauth", "-q", "-f", authority, "add", ":0", ".", cookie).returncode == 0  # Xvfb wants one to begin with
-    server = client.spawn("Xvfb", "-displayfd", "1", "-nolisten", "tcp", "-auth", authority, stderr=subprocess.DEVNULL)
+    server = client.spawn(
+        "Xvfb", "-displayfd", "1", "-noreset", "-nolisten", "tcp", "-auth", authority, stderr=subprocess.DEVNULL
+    )
     display = f":{pipe(server.stdout).readline().decode().strip()}"
     environment = {"DISPLAY": display, "XAUTHORITY": authority}
     assert client.call("xauth", "-q", "add", display, ".", cookie, env=environment).returncode == 0

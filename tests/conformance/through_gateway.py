@@ -53,7 +53,7 @@ def through_gateway(folder: Path, implementation: str) -> Iterator[Target]:
             home=home,
             cwd=home,
             environment=_environment(hub),
-            memory=lambda: resident(gateway.pid, _server_pid(hub)),
+            memory=lambda: resident(gateway.pid, _server_pid(hub), *_listener_pids(hub)),
         )
     finally:
         hub.stop()
@@ -63,6 +63,12 @@ def _server_pid(hub: Hub) -> int:
     """The user server, oldest of its processes."""
     servers = [process for process in hub.processes() if "jupyterhub.singleuser" in process.cmdline()]
     return min(servers, key=lambda process: process.create_time()).pid
+
+
+def _listener_pids(hub: Hub) -> list[int]:
+    """Of the processes that accept for sshd; the embedded server is one."""
+    programs = ("jhssh_ext.singleuser.embedded_server", "openssh_listener.py")
+    return [each.pid for each in hub.processes() if any(part.endswith(programs) for part in each.cmdline())]
 
 
 def _environment(hub: Hub) -> dict[str, str]:
