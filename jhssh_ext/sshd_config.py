@@ -89,6 +89,10 @@ def sshd_config(config: SSHDConfig) -> str:
         "PidFile none",
         "LogLevel INFO",
     ]
+    if config.version >= (7, 8):
+        # The shell that runs the forced command is none of the user's: bash reads ~/.bashrc for sshd only where it is the
+        # first shell (bash(1), INVOCATION), and what a user has there would hold up each session, or garble sftp.
+        lines.append("SetEnv SHLVL=1")
     if config.sftp:
         lines.append(f"Subsystem sftp {SFTP_COMMAND}")
     if config.xauth:

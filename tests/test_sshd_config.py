@@ -42,6 +42,8 @@ def test_what_depends_on_the_version_and_on_settings() -> None:
     assert "PerSourcePenalties" not in sshd_config(CONFIG)
     assert "PerSourcePenalties no" in sshd_config(replace(CONFIG, version=(9, 8)))
     assert "PerSourcePenalties no" in sshd_config(replace(CONFIG, version=(10, 0)))
+    assert "SetEnv SHLVL=1" in sshd_config(CONFIG)
+    assert "SetEnv" not in sshd_config(replace(CONFIG, version=(7, 7)))
     assert f"Subsystem sftp {SFTP_COMMAND}" in sshd_config(CONFIG)
     assert "Subsystem" not in sshd_config(replace(CONFIG, sftp=False))
     assert 'XAuthLocation "/opt/x/xauth"' in sshd_config(replace(CONFIG, xauth="/opt/x/xauth"))

@@ -252,6 +252,8 @@ def test_serves_without_privileges(unprivileged: str, kind: str, tmp_path: Path)
     entry = pwd.getpwnam(unprivileged)
     folder = Path(entry.pw_dir) / kind
     subprocess.run(["install", "-d", "-m", "700", "-o", unprivileged, folder], check=True)
+    if os.getuid() == 0:  # what the account's shell does at its start is in nobody's way
+        Path(entry.pw_dir, ".bashrc").write_text("echo garbled\n")
     root = Path(__file__).parents[2]
     as_them = ["runuser", "-u", unprivileged, "--", "env", f"HOME={entry.pw_dir}"] if os.getuid() == 0 else ["env"]
     python = python_for(as_them)
