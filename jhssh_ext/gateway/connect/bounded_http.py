@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from tornado.httpclient import HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
+from ...identifiers import printable
+
 MAX_HEADER = 16384
 """bytes of an answer's status line and headers"""
 
@@ -71,7 +73,7 @@ class BoundedClient:
         except Exception as error:
             # Tornado raises HTTPClientError, OSError, ssl and stream errors, ValueError for a URL and more: here they become
             # one type. (Cancellation is no Exception.)
-            raise NoAnswer(f"{type(error).__name__}: {error}"[:300]) from error
+            raise NoAnswer(printable(f"{type(error).__name__}: {error}", 300)) from error
 
     def close(self) -> None:
         self._client.close()

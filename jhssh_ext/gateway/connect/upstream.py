@@ -9,6 +9,7 @@ import asyncssh
 from asyncssh.connection import SSHClientConnectionOptions
 
 from ...errors import HostKeyMismatch, ServerUnreachable, ShuttingDown
+from ...identifiers import printable
 from ...login_names import UserServer
 from ...payloads import ServerState
 from .endpoint import Endpoint
@@ -57,7 +58,8 @@ class Upstream:
             except (OSError, asyncio.TimeoutError, asyncssh.Error) as error:
                 if asyncio.get_running_loop().time() + RETRY_PAUSE > deadline:
                     raise ServerUnreachable(
-                        explanation=f"no SSH connection to {target} at {state.host}:{state.port}: {type(error).__name__}: {error}"
+                        explanation=f"no SSH connection to {target} at {state.host}:{state.port}: {type(error).__name__}: "
+                        f"{printable(str(error))}"  # a DISCONNECT says what the user server likes
                     ) from None
             await asyncio.sleep(RETRY_PAUSE)
 

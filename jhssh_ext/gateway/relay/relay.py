@@ -30,6 +30,7 @@ class Relay:
         self._log = log
         self._on_data = on_data
         self._policy = Policy(self._send)
+        self._violated = False
         self.bytes = [0, 0]
         """of channel data, by sender"""
 
@@ -45,12 +46,15 @@ class Relay:
             )
 
     def _receive(self, side: int, message: bytes) -> None:
+        if self._violated:  # what had arrived before the connection was ended
+            return
         if message[0] in (packets.CHANNEL_DATA, packets.CHANNEL_EXTENDED_DATA):
             self.bytes[side] += len(message)
             self._on_data(len(message))
         try:
             self._policy.take(side, message)
         except ProtocolViolation as violation:
+            self._violated = True
             self._log.warning("Relay ended: %s", violation)
             sentence = CLIENT_BROKE_PROTOCOL if violation.side == CLIENT else SERVER_BROKE_PROTOCOL
             for end in self._ends:
