@@ -10,16 +10,16 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import asyncssh
 from tornado.httpserver import HTTPServer
-from traitlets import Bool, Float, Integer, List, TraitError, Unicode, default
+from traitlets import Unicode
 from traitlets.config import Application
 from traitlets.config.application import ApplicationError
 
 from .. import __version__
-from ..login_names import DEFAULT_SEPARATOR, UserServer
+from ..login_names import UserServer
 from ..public_keys import PublicKey
 from . import key_files
 from .accept.entry import Entry
@@ -37,6 +37,7 @@ from .observe.metrics import Metrics
 from .observe.observer import Observer
 from .parent import end_with_parent
 from .relay.activity import ActivityReporter
+from .settings import GatewaySettings
 from .web.app import Health, make_app
 
 T = TypeVar("T")
@@ -63,7 +64,7 @@ class KeysApp(Application):
         sys.stdout.write(f"for jupyterhub_config.py: c.SSHSpawnerMixin.ssh_user_ca_file = {str(public)!r}\n")
 
 
-class Gateway(Application):
+class Gateway(GatewaySettings):
     """The SSH gateway of a JupyterHub: `ssh alice@hub` ends in alice's own Jupyter server."""
 
     name = "jhssh-gateway"
@@ -76,142 +77,6 @@ class Gateway(Application):
         "generate-config": ({"Gateway": {"generate_config": True}}, "print a configuration file with every setting, and end")
     }
 
-    config_file = Unicode("", help="Configuration file (Python, `c.Gateway.… = …`).").tag(config=True)
-    generate_config = Bool(False, help="Print a configuration file with every setting, and end.").tag(config=True)
-
-    ssh_address = Unicode("", help="Address on which SSH is served; empty: all of the machine's.").tag(config=True)
-    ssh_port = Integer(
-        2222, help="TCP port on which SSH is served. Port 22 needs a right that the gateway should not have: forward it."
-    ).tag(config=True)
-    http_address = Unicode(help="Address of the HTTP side; default: that of $JUPYTERHUB_SERVICE_URL, else loopback.").tag(
-        config=True
-    )
-    http_port = Integer(help="TCP port of the HTTP side; default: that of $JUPYTERHUB_SERVICE_URL, else 8099.").tag(config=True)
-    service_prefix = Unicode(
-        help="Path under which the Hub's proxy serves the HTTP side; default: $JUPYTERHUB_SERVICE_PREFIX, else /services/ssh/."
-    ).tag(config=True)
-
-    keys_dir = Unicode("jhssh-keys", help="Folder that `jhssh-gateway keys init --dir …` filled.").tag(config=True)
-    host_key_file = Unicode(help="Private host key, Ed25519; default: host_key in keys_dir.").tag(config=True)
-    user_ca_file = Unicode(
-        help="Private key of the user CA, which opens every user server; default: user_ca in keys_dir. "
-        "Its public half is c.SSHSpawnerMixin.ssh_user_ca_file; the private half never belongs into the Hub."
-    ).tag(config=True)
-
-    hub_api_url = Unicode(help="The Hub's REST API; default: $JUPYTERHUB_API_URL.").tag(config=True)
-    hub_api_token = Unicode(
-        help="Token of the gateway's service at the Hub; default: $JUPYTERHUB_API_TOKEN. "
-        "Scopes: read:servers, admin:server_state, servers, read:users:name, users:activity."
-    ).tag(config=True)
-    public_url = Unicode(
-        "", help="The Hub as users see it, with its base URL: https://hub.example.org/. Links are made from it."
-    ).tag(config=True)
-    ssh_host = Unicode("", help="What users type after the @.").tag(config=True)
-    public_ssh_port = Integer(0, help="The port that users connect to, where it is not ssh_port.").tag(config=True)
-
-    login_separator = Unicode(
-        DEFAULT_SEPARATOR, help="Stands between user and named server: alice+gpu. Empty: default servers only."
-    ).tag(config=True)
-    allow_shared_servers = Bool(
-        False,
-        help="Let a token of another user in, if a share gives it access to the server. They then act as the server's owner.",
-    ).tag(config=True)
-
-    start_timeout = Float(300.0, help="Seconds that a login waits for a user server to start.").tag(config=True)
-    connect_timeout = Float(20.0, help="Seconds that a login waits for the sshd of a user server that runs.").tag(config=True)
-    login_timeout = Float(60.0, help="Seconds that a client has to prove who it is (sshd_config's LoginGraceTime).").tag(
-        config=True
-    )
-    drain_timeout = Float(
-        10.0, help="Seconds that open connections have to end when the gateway ends; at most 25.", max=25.0
-    ).tag(config=True)
-    max_auth_tries = Integer(
-        10,
-        help="Failed keys and passwords per connection (sshd_config's MaxAuthTries, which is 6: an agent often offers more).",
-        min=1,
-    ).tag(config=True)
-    failure_floor = Float(
-        0.5, help="Seconds: a refusal is told after a whole number of these, whatever its cause.", min=0.05
-    ).tag(config=True)
-    max_unauthenticated = Integer(256, help="Connections in all that have not proved who they are (MaxStartups).").tag(
-        config=True
-    )
-    max_unauthenticated_per_address = Integer(
-        64,
-        help="The same for one IPv4 address or IPv6 /64 (PerSourceMaxStartups). Raise it where a load balancer hides addresses.",
-    ).tag(config=True)
-    max_connections_per_user = Integer(100, help="Open connections of one user.").tag(config=True)
-    failures_burst = Integer(
-        100, help="Failed keys and tokens of one address before further ones are refused without asking the Hub."
-    ).tag(config=True)
-    failures_per_minute = Float(30.0, help="How fast an address may fail after that.").tag(config=True)
-    key_max_age = Float(900.0, help="Seconds after which a user server's keys are fetched anew at the next login.").tag(
-        config=True
-    )
-    key_fresh_age = Float(120.0, help="Seconds during which an unknown key is refused without asking the user server again.").tag(
-        config=True
-    )
-
-    kex_algs = List(
-        Unicode(),
-        ["mlkem768x25519-sha256", "sntrup761x25519-sha512", "sntrup761x25519-sha512@openssh.com", "curve25519-sha256",
-         "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256", "ecdh-sha2-nistp384", "diffie-hellman-group16-sha512"],
-        help="Key exchange methods for clients; those that this machine's libraries lack are left out.",
-    ).tag(config=True)  # fmt: skip
-    encryption_algs = List(
-        Unicode(),
-        [
-            "chacha20-poly1305@openssh.com",
-            "aes256-gcm@openssh.com",
-            "aes128-gcm@openssh.com",
-            "aes256-ctr",
-            "aes192-ctr",
-            "aes128-ctr",
-        ],
-        help="Ciphers for clients.",
-    ).tag(config=True)
-    mac_algs = List(
-        Unicode(),
-        ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512"],
-        help="MACs for clients, with the ciphers that need one.",
-    ).tag(config=True)
-
-    @default("log_level")
-    def _default_log_level(self) -> int:
-        return logging.INFO
-
-    @default("log_format")
-    def _default_log_format(self) -> str:
-        return "[%(levelname)1.1s %(asctime)s %(name)s] %(message)s"
-
-    @default("hub_api_url")
-    def _default_hub_api_url(self) -> str:
-        return os.environ.get("JUPYTERHUB_API_URL", "")
-
-    @default("hub_api_token")
-    def _default_hub_api_token(self) -> str:
-        return os.environ.get("JUPYTERHUB_API_TOKEN", "")
-
-    @default("http_address")
-    def _default_http_address(self) -> str:
-        return urlsplit(os.environ.get("JUPYTERHUB_SERVICE_URL", "")).hostname or "127.0.0.1"
-
-    @default("http_port")
-    def _default_http_port(self) -> int:
-        return urlsplit(os.environ.get("JUPYTERHUB_SERVICE_URL", "")).port or 8099
-
-    @default("service_prefix")
-    def _default_service_prefix(self) -> str:
-        return os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "/services/ssh/")
-
-    @default("host_key_file")
-    def _default_host_key_file(self) -> str:
-        return str(Path(self.keys_dir) / key_files.HOST_KEY)
-
-    @default("user_ca_file")
-    def _default_user_ca_file(self) -> str:
-        return str(Path(self.keys_dir) / key_files.USER_CA)
-
     # its life
 
     def initialize(self, argv: list[str] | None = None) -> None:
@@ -220,6 +85,8 @@ class Gateway(Application):
         if self.subapp is None and self.config_file:
             command_line = self.cli_config
             file = Path(self.config_file).absolute()
+            if not file.is_file():
+                raise ApplicationError(f"there is no file {file}")
             self.load_config_file(file.name, str(file.parent))
             self.update_config(command_line)
 
@@ -243,7 +110,7 @@ class Gateway(Application):
         hub: HubClient | None = None
         if not self.health.cause:
             try:
-                hub, parts = self._wire()
+                hub, parts = await self._wire()
             except (OSError, ValueError, asyncssh.Error) as error:
                 self.health.fail(f"{type(error).__name__}: {error}")
                 self.log.error("No SSH until this is mended: %s", self.health.cause)
@@ -259,7 +126,7 @@ class Gateway(Application):
             if isinstance(outcome, Exception):
                 raise outcome
 
-    def _wire(self) -> tuple[HubClient, Services]:
+    async def _wire(self) -> tuple[HubClient, Services]:
         """Makes every part and hands each what it needs. Raises OSError, ValueError or asyncssh.Error."""
         if not (self.hub_api_url and self.hub_api_token):
             raise ValueError("the Hub is unknown: set c.Gateway.hub_api_url and hub_api_token, or run as a Hub-managed service")
@@ -267,7 +134,14 @@ class Gateway(Application):
             self.log.warning("c.Gateway.public_url is not set: users are told paths of the Hub instead of links")
         if not self.ssh_host:
             self.log.warning("c.Gateway.ssh_host is not set: pages cannot say what to type after the @")
-        self._options = {"server_host_keys": [asyncssh.read_private_key(self.host_key_file)]}
+        self._options = await make_options(
+            server_host_keys=[asyncssh.read_private_key(self.host_key_file)],
+            kex_algs=_available(self.kex_algs, asyncssh.kex.get_kex_algs()),
+            encryption_algs=self.encryption_algs,
+            mac_algs=self.mac_algs,
+            login_timeout=self.login_timeout,
+            server_version=f"jhssh_{__version__}",
+        )
         hub = HubClient(self.hub_api_url, self.hub_api_token)
         upstream = Upstream(UserCA.read(self.user_ca_file), timeout=self.connect_timeout)
         starter = ServerStarter(hub, spawn_url=self._spawn_url, start_timeout=self.start_timeout, started=self.metrics.spawned)
@@ -325,18 +199,12 @@ class Gateway(Application):
 
     async def _serve_ssh(self, parts: Services) -> None:
         loop = asyncio.get_running_loop()
-        options = await make_options(
-            **self._options,
-            kex_algs=_available(self.kex_algs, asyncssh.kex.get_kex_algs()),
-            encryption_algs=self.encryption_algs,
-            mac_algs=self.mac_algs,
-            login_timeout=self.login_timeout,
-            server_version=f"jhssh_{__version__}",
-        )
 
         async def listen() -> asyncio.Server:
             address = self.ssh_address or None
-            return await loop.create_server(lambda: ClientConnection(loop, options, parts), address, self.ssh_port, backlog=256)
+            return await loop.create_server(
+                lambda: ClientConnection(loop, self._options, parts), address, self.ssh_port, backlog=256
+            )
 
         server = await self._until_free(listen, "ssh_port", self.ssh_port)
         self.log.info("SSH on %s:%d, HTTP on %s:%d", self.ssh_address or "*", self.ssh_port, self.http_address, self.http_port)
@@ -386,9 +254,15 @@ def main(argv: list[str] | None = None) -> None:
     app: Any = Gateway.instance()
     try:
         app.initialize(sys.argv[1:] if argv is None else argv)
-    except (TraitError, ApplicationError, Exception) as error:
+    except (Exception, SystemExit) as error:
         if not managed():
             raise
-        app.health.fail(f"configuration: {type(error).__name__}: {error}")
-        app.log.error("No SSH until the configuration is mended: %s", error)
+        # traitlets makes an exit of a bad setting, after which the Hub would end too.
+        cause = (error.__context__ or error) if isinstance(error, SystemExit) else error
+        # What was read halfway does not count: /health is where the Hub said.
+        Gateway.clear_instance()
+        app = Gateway.instance()
+        app.initialize([])
+        app.health.fail(f"configuration: {type(cause).__name__}: {cause}")
+        app.log.error("No SSH until the configuration is mended: %s", app.health.cause)
     app.start()

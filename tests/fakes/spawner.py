@@ -1,0 +1,52 @@
+"""A real local spawner with moods: what happens at a start or stop stands before the first ``-`` of the user's name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from jhssh_ext.hub.local_spawners import SSHSimpleLocalProcessSpawner
+
+SLOW = 6.0
+"""seconds that a ``slow-`` server takes more to start, and a ``lingers-`` server to stop"""
+PATIENCE = 4
+"""start_timeout of a ``hangs-`` server, which never starts"""
+
+
+class MoodySpawner(SSHSimpleLocalProcessSpawner):
+    """raises-x, hangs-x, slow-x, lingers-x, never-x (SSH policy), clash-PORT (that port for sshd); all others just start.
+
+    Each start leaves a line ``SPAWN user/server`` in the Hub's log.
+    """
+
+    @property
+    def mood(self) -> str:
+        return str(self.user.name.partition("-")[0])
+
+    async def run_pre_spawn_hook(self) -> Any:
+        if self.mood == "hangs":
+            self.start_timeout = PATIENCE
+        elif self.mood == "never":
+            self.ssh_policy = "never"
+        elif self.mood == "clash":
+            self.ssh_port = int(self.user.name.partition("-")[2])
+        return super().run_pre_spawn_hook()
+
+    async def start(self) -> Any:
+        self.log.info("SPAWN %s/%s", self.user.name, self.name)
+        if self.mood == "raises":
+            raise RuntimeError("node 7 has no disk left")
+        if self.mood == "hangs":
+            await asyncio.Event().wait()
+        if self.mood == "slow":
+            await asyncio.sleep(SLOW)
+        return await super().start()
+
+    async def stop(self, now: bool = False) -> None:
+        await super().stop(now=now)
+        if self.mood == "lingers":
+            await asyncio.sleep(SLOW)
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        yield {"progress": 30, "message": f"Pulling the image of {self.user.name}"}
