@@ -14,7 +14,7 @@ from jhssh_ext.identifiers import AUDIENCE, PRINCIPAL, opaque_id
 from jhssh_ext.signed_http import SCHEME, sign_request
 
 from ..harness.hub import Hub, request
-from ..harness.processes import memory, wait_until
+from ..harness.processes import memory
 from ..harness.ssh import KeyPair, SSHClient, make_key
 from . import raw_ssh
 from .conftest import works
@@ -157,35 +157,3 @@ def test_a_server_that_hangs_is_not_told_from_a_user_that_is_none(any_hub: Hub, 
     assert (kind, kind_of_nobody) == (raw_ssh.FAILURE, raw_ssh.FAILURE)
     assert alice.events("http")
     assert abs(hanging - nobody) < 0.3, (hanging, nobody)
-
-
-def test_many_hanging_servers_of_one_user_hold_up_nobody_else(
-    any_hub: Hub, hostile: Callable[..., HostileServer], client: Callable[..., SSHClient], bob: SSHClient, bobs_key: KeyPair, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """bob's new key counts at once while the gateway waits for as many of another user's servers as it may ask at a time."""
-    user = "faults-many"
-    alice = hostile(any_hub, user)
-    alice.http("never")
-    names = [f"s{number}" for number in range(55)]
-    for name in names:
-        any_hub.request_start(user, name)
-    wait_until(lambda: all(any_hub.running(user, name) for name in names), 120, interval=1)
-    stranger = make_key(tmp_path_factory.mktemp("stranger") / "id")
-
-    async def probe_all() -> None:
-        key = asyncssh.read_private_key(stranger.private)
-
-        async def one(number: int) -> None:
-            connection = await raw_ssh.connect(port_of(any_hub), f"127.0.3.{number}")
-            await connection.probe(f"{user}+{names[number]}", key)
-            connection.abort()
-
-        await asyncio.gather(*(one(number) for number in range(len(names))))
-
-    asyncio.run(probe_all())
-    new = make_key(tmp_path_factory.mktemp("bob-new") / "id")
-    answer = any_hub.server_api("POST", BOB, "publickey", {"public_key": new.public})
-    assert answer.status == 201, answer
-    assert works(client(any_hub, BOB, key=new, options=["BindAddress 127.0.0.78"]), BOB)
-    for name in names:
-        any_hub.api("DELETE", f"users/{user}/servers/{name}")

@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from ...errors import Denied, JHSSHError, KeyUnknown, ServerUnreachable, ShuttingDown, Unavailable
 from ...login_names import UserServer
@@ -42,7 +43,8 @@ class KeyCache:
     """``fetch`` asks a user server for its keys; it raises ServerStopped, SSHNotEnabled, KeyUnknown (gone) or an Unavailable.
 
     Ages are seconds of ``clock``; after a failed fetch ``failure_age`` passes before the next. At most ``max_entries`` copies
-    with keys and as many without are kept, so that strangers who try names push nobody out, and ``max_fetches`` run at once.
+    with keys and as many without are kept, so that strangers who try names push nobody out. ``max_fetches`` run at once, of them
+    ``max_fetches_per_user`` to servers of one user: who has many that hang, or that list thousands of keys, delays nobody else.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class KeyCache:
         clock: Callable[[], float] = time.monotonic,
         max_entries: int = 10000,
         max_fetches: int = 50,
+        max_fetches_per_user: int = 2,
         fetched: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         self.max_age = max_age
@@ -65,6 +68,8 @@ class KeyCache:
         self._fetched = fetched
         self._clock = clock
         self._slots = asyncio.Semaphore(max_fetches)
+        self._per_user = max_fetches_per_user
+        self._slots_of_user: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._with_keys: OrderedDict[UserServer, _Copy] = OrderedDict()
         self._without: OrderedDict[UserServer, _Copy] = OrderedDict()
         self._running: dict[UserServer, asyncio.Task[None]] = {}
@@ -167,7 +172,8 @@ class KeyCache:
     async def _fetch_into(self, target: UserServer) -> None:
         outcome = "ERROR"
         try:
-            async with self._slots:
+            own = self._slots_of_user.setdefault(target.user, asyncio.Semaphore(self._per_user))
+            async with own, self._slots:
                 # The copy is as old as the question, not the answer.
                 asked = self._clock()
                 keys = await self._fetch(target)
