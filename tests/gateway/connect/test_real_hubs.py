@@ -250,7 +250,9 @@ async def test_answers_of_the_hub_to_a_start_are_told_apart(site: Site) -> None:
     site.user(target.user)
     async with site.client() as client:
         assert await client.major_version() == site.hub.version[0]
-        assert (await client.start(target, {"stop_delay": 3})).kind == "ready"
+        # On a busy machine even a start without delay takes longer than slow_spawn_timeout.
+        assert (await client.start(target, {"stop_delay": 3})).kind in ("ready", "pending")
+        site.hub.start_server(target.user)
         assert (await client.start(target, {})).kind == "already"
         site.hub.api("DELETE", "users/answers/server")
         assert (await client.start(target, {})).kind == "busy"
