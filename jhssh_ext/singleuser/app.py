@@ -34,7 +34,7 @@ class JHSSHExtension(ExtensionApp):
         "~/.ssh/authorized_keys",
         help="A file of the user's own whose keys open this server too. Only read; lines with options do not count. Empty: none.",
     ).tag(config=True)
-    max_keys = Int(100, min=1, help="How many public keys can be registered.").tag(config=True)
+    max_keys = Int(100, min=1, max=500, help="How many public keys can be registered.").tag(config=True)
     implementation = Enum(
         sshd.IMPLEMENTATIONS,
         sshd.AUTO,

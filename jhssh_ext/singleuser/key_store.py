@@ -25,8 +25,8 @@ from ..errors import KeyDuplicate, KeyRefused, KeyTooMany, KeyUnknown, Unavailab
 from ..public_keys import PublicKey, parse_lines, read_authorized_keys
 
 LOCK_TIMEOUT = 10.0
-MAX_FILE = 1 << 20
-"""bytes that are read of either file"""
+MAX_FILE = 128 << 10
+"""bytes that are read of either file, so that what the gateway fetches stays under its bound of 1 MiB"""
 _ADDED = re.compile(r"#\s*added (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)\s*")
 
 
@@ -78,7 +78,10 @@ class KeyStore:
         ignored: list[IgnoredLine] = []
         for path in (self._path, self._other):
             if path is not None:
-                text = self._text(path)
+                data = self._data(path)
+                text = data[:MAX_FILE].decode("utf-8", "surrogateescape")
+                if len(data) > MAX_FILE:
+                    ignored.append(IgnoredLine(path.name, 0, "This file is too large: only its first 128 KiB are read.", None))
                 found, left_out = read_authorized_keys(text)
                 added = _added_times(text) if path is self._path else {}
                 for key in found:
@@ -90,17 +93,20 @@ class KeyStore:
         """Adds those keys of ``text`` that are new; all or nothing. Raises KeyRefused, StoreUnusable."""
         offered = parse_lines(text)
         with self._locked():
-            known = [stored.key for stored in self.read()[0]]
-            new = [key for key in offered if key not in known]
+            known = self.read()[0]
+            new = [key for key in offered if key not in [stored.key for stored in known]]
             if not new:
                 raise KeyDuplicate
-            if len(known) + len(new) > self._max_keys:
+            if len(new) + sum(stored.source == self._path.name for stored in known) > self._max_keys:
                 raise KeyTooMany(f"At most {self._max_keys} keys can be registered. Remove one that you no longer use.")
             now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-            before = self._text(self._path)
+            before = self._text()
             if before and not before.endswith("\n"):
                 before += "\n"
-            self._replace(before + "".join(f"# added {now}\n{key.line}\n" for key in new))
+            after = before + "".join(f"# added {now}\n{key.line}\n" for key in new)
+            if len(after.encode("utf-8", "surrogateescape")) > MAX_FILE:
+                raise KeyTooMany
+            self._replace(after)
         return [StoredKey(key, now, self._path.name) for key in new]
 
     def remove(self, fingerprint: str) -> None:
@@ -108,7 +114,7 @@ class KeyStore:
         with self._locked():
             kept: list[str] = []
             removed = False
-            for line in self._text(self._path).splitlines(keepends=True):
+            for line in self._text().splitlines(keepends=True):
                 if fingerprint in (key.fingerprint for key in read_authorized_keys(line)[0]):
                     removed = True
                     if kept and _ADDED.fullmatch(kept[-1]):
@@ -125,23 +131,25 @@ class KeyStore:
         """Differs from an earlier one when a file was changed, made or removed."""
         return tuple(_identity(path) for path in (self._path, self._other) if path is not None)
 
-    def _text(self, path: Path) -> str:
+    def _text(self) -> str:
+        data = self._data(self._path)
+        if len(data) > MAX_FILE:
+            raise StoreUnusable(f"{self._path} is larger than 128 KiB. Remove what is not a key.")
+        return data.decode("utf-8", "surrogateescape")
+
+    def _data(self, path: Path) -> bytes:
+        """At most one byte more than MAX_FILE."""
         try:
             # O_NONBLOCK: a named pipe in its place must not hold us up
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
-            return ""
+            return b""
         except OSError as error:
             raise StoreUnusable(f"{path} can't be read: {error.strerror}.") from None
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise StoreUnusable(f"{path} is not a file.")
-            data = file.read(MAX_FILE + 1)
-        if len(data) > MAX_FILE:
-            if path is self._path:
-                raise StoreUnusable(f"{path} is larger than 1 MiB. Remove what is not a key.")
-            data = data[:MAX_FILE]
-        return data.decode("utf-8", "surrogateescape")
+            return file.read(MAX_FILE + 1)
 
     def _replace(self, text: str) -> None:
         """On the disk before it counts (fsync), and then at one stroke (rename). A symbolic link is replaced, never followed."""

@@ -104,7 +104,7 @@ class SSHD:
 
     async def _run(self) -> None:
         """Each failure, of whatever kind, is told in the status and tried again, ever more slowly."""
-        delay = self._delays[0]
+        delay, told = self._delays[0], ""
         with contextlib.ExitStack() as stack:
             listening: socket.socket | None = None
             while True:
@@ -118,7 +118,9 @@ class SSHD:
                     await self._set("failed", str(failed))
                 except OSError as error:
                     await self._set("failed", f"sshd can't be started: {error.strerror or error}.")
-                self._log.warning("jhssh: %s Tried again in %.0f s.", self._reason, delay)
+                level = logging.DEBUG if self._reason == told else logging.WARNING
+                self._log.log(level, "jhssh: %s Tried again in %.0f s.", self._reason, delay)
+                told = self._reason
                 if time.monotonic() - began > STEADY:
                     delay = self._delays[0]
                 await self._sleep(delay)

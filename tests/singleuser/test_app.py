@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import http.server
 import json
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -15,6 +18,7 @@ from jhssh_ext import __version__
 from jhssh_ext.singleuser.app import JHSSHExtension
 
 from ..harness.processes import descendants, free_port, marked, wait_until
+from .keys import new_line
 from .servers import Credentials, JupyterServer, jupyter_server, ssh, ssh_command
 
 pytestmark = pytest.mark.slow
@@ -133,6 +137,40 @@ def test_a_dead_sshd_is_started_anew(tmp_path: Path, credentials: Credentials) -
         wait_until(lambda: [child for child in listeners(running) if child.pid != first.pid], what="another sshd")
         running.wait_for_sshd()
         assert ssh(credentials, running.ssh_port, "exit 6").returncode == 6
+
+
+def test_the_gateway_is_told_at_start_and_of_each_change_however_made(tmp_path: Path, credentials: Credentials) -> None:
+    told: queue.Queue[tuple[str, str, bytes]] = queue.Queue()
+
+    class Gateway(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told.put((self.path, self.headers["Authorization"], body))
+            self.send_response(202)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Not to the test's output."""
+
+    hub = {"JUPYTERHUB_USER": "alice", "JUPYTERHUB_SERVER_NAME": "gpu", "JUPYTERHUB_API_TOKEN": "of-the-server"}
+    with http.server.HTTPServer(("127.0.0.1", 0), Gateway) as gateway:
+        thread = threading.Thread(target=gateway.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{gateway.server_address[1]}/services/ssh/"
+            with jupyter_server(tmp_path, credentials.environment(free_port(), gateway_url=url), environ=hub) as running:
+                path, authorization, body = told.get(timeout=20)
+                assert (path, authorization) == ("/services/ssh/api/keys-changed", "token of-the-server")
+                assert json.loads(body) == {"user": "alice", "server": "gpu"}
+                store = running.home / ".ssh" / "jhssh_authorized_keys"
+                store.parent.mkdir(mode=0o700)
+                store.write_text(new_line("by hand") + "\n")
+                assert told.get(timeout=20)
+                (running.home / ".ssh" / "authorized_keys").write_text(new_line("by hand") + "\n")
+                assert told.get(timeout=20)
+        finally:
+            gateway.shutdown()
+            thread.join()
 
 
 def test_every_setting_has_help() -> None:

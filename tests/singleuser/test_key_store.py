@@ -171,10 +171,27 @@ def test_binary_and_huge_files_are_bounded(store: KeyStore, folder: Path) -> Non
     (folder / "authorized_keys").write_bytes(os.urandom(3 << 20) + b"\n" + ONE.encode())
     keys, ignored = store.read()
     assert keys == []
-    assert 0 < len(ignored) <= 101
+    assert 1 < len(ignored) <= 102
+    assert ignored[0].reason.startswith("This file is too large")
     (folder / "jhssh_authorized_keys").write_bytes(b"#" * (2 << 20))
     with pytest.raises(StoreUnusable):
         store.add(ONE)
+
+
+def test_the_store_never_grows_beyond_what_is_read(store: KeyStore, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    path = folder / "jhssh_authorized_keys"
+    path.write_bytes(b"#" * (key_store.MAX_FILE - 100) + b"\n")
+    with pytest.raises(errors.KeyTooMany):
+        store.add(ONE)
+    assert path.stat().st_size == key_store.MAX_FILE - 99
+
+
+def test_keys_of_the_other_file_do_not_count_towards_the_bound(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "authorized_keys").write_text(f"{ONE}\n{TWO}\n")
+    store = KeyStore(folder / "keys", folder / "authorized_keys", max_keys=1)
+    assert len(store.add(THREE)) == 1
 
 
 def test_twenty_threads_lose_nothing(store: KeyStore) -> None:
