@@ -11,6 +11,8 @@ from typing import Any
 
 ENVIRONMENT_PREFIX = "JHSSH_"
 STATE_KEY = "jhssh"
+SIDECAR = "sidecar"
+"""``ServerEnvironment.sshd`` where another container of the pod runs sshd"""
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,14 @@ class ServerEnvironment:
     """is SSH on for this server"""
     disabled_because: str = ""
     """where it is off: the sentence for the user"""
+    sshd: str = ""
+    """who runs sshd: SIDECAR; empty: the server extension"""
     listen_address: str = "127.0.0.1"
     listen_port: int = 0
     host_key: str = field(default="", repr=False)
     """private host key, OpenSSH format (PROTOCOL.key), Ed25519"""
+    public_host_key: str = ""
+    """where the private one is elsewhere: one OpenSSH line"""
     user_ca_keys: str = ""
     """public keys of the gateway's user CAs, one OpenSSH line each"""
     principal: str = ""
