@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ..sidecar.pod import why_not
+from ..sidecar.target import sidecar_direct
 from .client import Client
 from .targets import Target, embedded_direct, find_program, openssh_direct
 from .through_gateway import through_gateway
@@ -16,6 +18,7 @@ from .through_gateway import through_gateway
 TARGETS: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
     "openssh-direct": openssh_direct,
     "embedded-direct": embedded_direct,
+    "sidecar-direct": lambda folder: sidecar_direct(),
     "gateway-openssh": lambda folder: through_gateway(folder, "openssh"),
     "gateway-asyncssh": lambda folder: through_gateway(folder, "asyncssh"),
 }
@@ -25,6 +28,8 @@ TARGETS: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
 def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     if "openssh" in request.param and find_program("sshd") is None:
         pytest.skip("OpenSSH's sshd is not installed")
+    if "sidecar" in request.param and why_not():
+        pytest.skip(why_not())
     with TARGETS[request.param](tmp_path_factory.mktemp(request.param)) as made:
         yield made
 

@@ -39,6 +39,8 @@ class Target:
     """what the Jupyter server's environment holds, and so every session's"""
     shell: str = "/bin/bash"
     """the shell of the Jupyter server's terminals"""
+    sockets: Path | None = None
+    """where Unix sockets can be forwarded to, if not everywhere"""
     memory: Callable[[], int] | None = None
     """bytes resident in the long-lived processes of this way in, if they can be told apart from the test's own"""
 

@@ -1,7 +1,4 @@
-"""A pod on this machine: two containers of namespaces that share folders and the network, as ``jhssh_ext.sidecar`` describes it.
-
-Both run as a user id that is not root and, in the notebook container, has no entry in /etc/passwd.
-"""
+"""A pod on this machine: two containers of namespaces that share folders and the network, as ``jhssh_ext.sidecar`` describes it."""
 
 from __future__ import annotations
 
@@ -105,6 +102,8 @@ class Pod:
     port: int
     server_port: int
     extra: Mapping[str, str] = field(default_factory=dict)
+    has_account: bool = True
+    """has the user id an entry in the notebook container's /etc/passwd"""
     notebook: Container = field(init=False)
     sidecar: Container = field(init=False)
 
@@ -158,14 +157,20 @@ class Pod:
             shutil.copy(wrapper, image / "notebook")
         etc = self.folder / "etc"
         etc.mkdir()
-        shutil.copy("/etc/ld.so.cache", etc)
+        for name in ("ld.so.cache", "hosts", "nsswitch.conf", "resolv.conf"):
+            if Path("/etc", name).exists():
+                shutil.copy(Path("/etc", name), etc)
         (etc / "passwd").symlink_to(self.state / "passwd")
         (etc / "group").write_text("")  # no tty: its id means nothing in a user namespace of one user
 
     def start_notebook(self) -> None:
+        passwd = self.folder / "passwd"
+        entry = f"alice:x:{USER_ID}:{USER_ID}::{self.home}:/bin/sh\n" if self.has_account else ""
+        passwd.write_text(Path("/etc/passwd").read_text() + entry)
         environment = {**self.user_environment(), "JHSSH_SECRET": "of this spawn"}
         tmp, lib = self.volume / "tmp", self.volume / "lib"
         mounts = [f"mount --bind -o ro {folder} {folder} && mount -o remount,bind,ro {folder}" for folder in (tmp, lib)]
+        mounts.append(f"mount --bind {passwd} /etc/passwd")
         (self.folder / "server.py").write_text(SERVER)
         server = [sys.executable, str(self.folder / "server.py"), str(self.server_port), str(self.home)]
         self.notebook = self._start("notebook", mounts, server, environment)
@@ -253,10 +258,10 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def pod(**extra: str) -> Iterator[Pod]:
+def pod(*, has_account: bool = True, **extra: str) -> Iterator[Pod]:
     """Installed and running. ``extra``: more of the Jupyter server's environment."""
     folder = Path(tempfile.mkdtemp(prefix="jh-", dir="/var/tmp"))
-    made = Pod(folder, Keys.make(folder / "keys"), _free_port(), _free_port(), extra)
+    made = Pod(folder, Keys.make(folder / "keys"), _free_port(), _free_port(), extra, has_account)
     started = []
     try:
         made.make_image()
