@@ -24,7 +24,10 @@ class Client:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("SSH_", "LC_", "LANG", "DISPLAY", "XAUTH"))
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith("SSH_ASKPASS")  # how a way in without keys gets its password
+            or not name.startswith(("SSH_", "LC_", "LANG", "DISPLAY", "XAUTH"))
         }
         self.folder = Path(tempfile.mkdtemp(prefix="jh-"))
         """short, for Unix sockets: their paths have at most 107 bytes (unix(7))"""

@@ -12,7 +12,7 @@ import pytest
 from ..sidecar.pod import why_not
 from ..sidecar.target import sidecar_direct
 from .client import Client
-from .targets import Target, embedded_direct, find_program, openssh_direct
+from .targets import Target, embedded_direct, find_program, given, openssh_direct
 from .through_gateway import through_gateway
 
 TARGETS: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
@@ -22,6 +22,10 @@ TARGETS: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
     "gateway-openssh": lambda folder: through_gateway(folder, "openssh"),
     "gateway-asyncssh": lambda folder: through_gateway(folder, "asyncssh"),
 }
+GIVEN = os.environ.get("JHSSH_TARGET", "")
+"""where the table runs beside one user server, in its container (tests/kubernetes): the file that says how to get into it"""
+if GIVEN:
+    TARGETS = {"given": lambda folder: given(Path(GIVEN))}
 
 
 @pytest.fixture(scope="session", params=list(TARGETS))

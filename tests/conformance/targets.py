@@ -45,6 +45,14 @@ class Target:
     """bytes resident in the long-lived processes of this way in, if they can be told apart from the test's own"""
 
 
+@contextmanager
+def given(file: Path) -> Iterator[Target]:
+    """A way in that somebody else set up: the fields of Target as JSON, paths as text."""
+    found = json.loads(file.read_text())
+    paths = {name: Path(found[name]) for name in ("ssh_config", "home", "cwd", "sockets") if found.get(name)}
+    yield Target(**{**found, **paths})
+
+
 def resident(*pids: int) -> int:
     """Bytes resident in these processes (proc(5), statm)."""
     return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * os.sysconf("SC_PAGESIZE")
