@@ -109,14 +109,13 @@ def connect(path: str) -> socket.socket:
 
 
 def send(connection: socket.socket, kind: bytes, number: int = 0, text: bytes = b"", descriptors: tuple[int, ...] = ()) -> None:
-    """Descriptors go with the first byte."""
+    """Descriptors go with the first byte. If the agent is gone, what it still said, or its end, is received next."""
     data = MESSAGE.pack(kind, number) + text
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-    try:
+    with contextlib.suppress(OSError):
         sent = connection.sendmsg([data], rights)
-        connection.sendall(data[sent:])
-    except OSError:
-        raise Broken(ENDED) from None
+        if sent < len(data):
+            connection.sendall(data[sent:])
 
 
 def receive(connection: socket.socket, expected: bytes, descriptors: list[int] | None = None) -> tuple[bytes, int]:
@@ -136,8 +135,10 @@ def _receive_exactly(connection: socket.socket, length: int, descriptors: list[i
     while len(data) < length:
         try:
             part, ancillary, _, _ = connection.recvmsg(length - len(data), socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
-        except OSError:
+        except TimeoutError:
             raise Broken(NOT_THERE) from None
+        except OSError:
+            raise Broken(ENDED) from None
         for level, what, content in ancillary:
             if (level, what) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 found = array.array("i", content[: len(content) // 4 * 4])
