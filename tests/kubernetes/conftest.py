@@ -1,4 +1,4 @@
-"""One namespace, Hub and gateway for the run. Everything here is skipped, by name and with the reason, where there is no cluster."""
+"""One namespace, Hub and gateway for the run. Where there is no cluster, all here is skipped, by name and with the reason."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The table of SSH behaviours, through the gateway into real pods.
 
-It runs in the notebook container itself, where the files, processes and ports are those of the sessions; its client comes in through
-the gateway on the test's machine, as from anywhere.
+It runs in the notebook container itself, where the files, processes and ports are those of the sessions; its client comes in
+through the gateway on the test's machine, as from anywhere.
 """
 
 from __future__ import annotations
