@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -163,7 +163,7 @@ class Pod:
         (etc / "passwd").symlink_to(self.state / "passwd")
         (etc / "group").write_text("")  # no tty: its id means nothing in a user namespace of one user
 
-    def start_notebook(self) -> None:
+    def start_notebook(self, wrapper: Sequence[str] = ()) -> None:
         passwd = self.folder / "passwd"
         entry = f"alice:x:{USER_ID}:{USER_ID}::{self.home}:/bin/sh\n" if self.has_account else ""
         passwd.write_text(Path("/etc/passwd").read_text() + entry)
@@ -172,7 +172,7 @@ class Pod:
         mounts = [f"mount --bind -o ro {folder} {folder} && mount -o remount,bind,ro {folder}" for folder in (tmp, lib)]
         mounts.append(f"mount --bind {passwd} /etc/passwd")
         (self.folder / "server.py").write_text(SERVER)
-        server = [sys.executable, str(self.folder / "server.py"), str(self.server_port), str(self.home)]
+        server = [*wrapper, sys.executable, str(self.folder / "server.py"), str(self.server_port), str(self.home)]
         self.notebook = self._start("notebook", mounts, server, environment)
         wait_for(lambda: _listens(self.server_port), "the Jupyter server listens")
         self.start_agent()
