@@ -78,7 +78,13 @@ class KeyStore:
         ignored: list[IgnoredLine] = []
         for path in (self._path, self._other):
             if path is not None:
-                data = self._data(path)
+                try:
+                    data = self._data(path)
+                except StoreUnusable as error:
+                    if path is self._path:
+                        raise
+                    ignored.append(IgnoredLine(path.name, 0, error.sentence, None))
+                    continue
                 text = data[:MAX_FILE].decode("utf-8", "surrogateescape")
                 if len(data) > MAX_FILE:
                     ignored.append(IgnoredLine(path.name, 0, "This file is too large: only its first 128 KiB are read.", None))
@@ -114,7 +120,7 @@ class KeyStore:
         with self._locked():
             kept: list[str] = []
             removed = False
-            for line in self._text().splitlines(keepends=True):
+            for line in re.split(r"(?<=\n)", self._text()):
                 if fingerprint in (key.fingerprint for key in read_authorized_keys(line)[0]):
                     removed = True
                     if kept and _ADDED.fullmatch(kept[-1]):
@@ -146,9 +152,10 @@ class KeyStore:
             return b""
         except OSError as error:
             raise StoreUnusable(f"{path} can't be read: {error.strerror}.") from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise StoreUnusable(f"{path} is not a file.")
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise StoreUnusable(f"{path} is not a file.")
             return file.read(MAX_FILE + 1)
 
     def _replace(self, text: str) -> None:

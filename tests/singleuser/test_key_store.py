@@ -147,7 +147,23 @@ def test_a_symbolic_link_is_replaced_and_what_it_names_is_left_alone(store: KeyS
     assert lines(store) == [ONE]
 
 
-@pytest.mark.parametrize("name", ["jhssh_authorized_keys", "authorized_keys", ".jhssh_authorized_keys.lock"])
+def test_lines_end_where_sshd_ends_them(store: KeyStore, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    path = folder / "jhssh_authorized_keys"
+    path.write_text(f"no-pty\f{TWO}\n{TWO}\n")
+    store.remove(store.read()[0][0].key.fingerprint)
+    assert path.read_text() == f"no-pty\f{TWO}\n"
+
+
+def test_another_file_that_can_not_be_read_does_not_shut_the_store(store: KeyStore, folder: Path) -> None:
+    store.add(ONE)
+    (folder / "authorized_keys").mkdir()
+    keys, ignored = store.read()
+    assert [stored.key.line for stored in keys] == [ONE]
+    assert [(line.source, line.line) for line in ignored] == [("authorized_keys", 0)]
+
+
+@pytest.mark.parametrize("name", ["jhssh_authorized_keys", ".jhssh_authorized_keys.lock"])
 def test_a_pipe_in_the_place_of_a_file_holds_nothing_up(store: KeyStore, folder: Path, name: str) -> None:
     folder.mkdir(parents=True)
     os.mkfifo(folder / name)

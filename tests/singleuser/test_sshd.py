@@ -22,7 +22,7 @@ from jhssh_ext.payloads import ServerEnvironment
 from jhssh_ext.singleuser import openssh, sshd
 from jhssh_ext.singleuser.sshd import ASYNCSSH, AUTO, OPENSSH, SSHD, SessionSetup
 
-from ..harness.processes import MARK, descendants, end_marked, free_port, marked, new_mark, wait_until
+from ..harness.processes import MARK, end_marked, free_port, marked, new_mark, wait_until
 from .servers import PRINCIPAL_ID, Credentials, keygen, ssh, ssh_command
 
 LOG = logging.getLogger("test_sshd")
@@ -37,6 +37,11 @@ async def wait_for(supervised: SSHD, state: str) -> dict[str, Any]:
     async with supervised.changed:
         await asyncio.wait_for(supervised.changed.wait_for(lambda: supervised.status()["state"] == state), 20)
     return supervised.status()
+
+
+def listeners() -> list[psutil.Process]:
+    """The supervised processes of this one."""
+    return [each for each in psutil.Process().children() if "--fd" in each.cmdline()]
 
 
 @asynccontextmanager
@@ -142,7 +147,7 @@ async def test_twenty_sessions_at_once(kind: str, credentials: Credentials, tmp_
         await wait_for(supervised, "running")
         asked = [off_loop(ssh, credentials, port, f"cat; exit {number}", input=b"x" * 100_000) for number in range(20)]
         answers = await asyncio.gather(*asked)
-        assert [answer.returncode for answer in answers] == list(range(20))
+        assert [answer.returncode for answer in answers] == list(range(20)), [answer.stderr for answer in answers]
         assert all(answer.stdout == b"x" * 100_000 for answer in answers)
 
 
@@ -164,7 +169,7 @@ async def test_on_stop_what_is_attached_ends_and_what_left_lives_on(kind: str, c
             command = ssh_command(credentials, port, "setsid sleep 951 & nohup sleep 952 >/dev/null 2>&1 & sleep 953")
             client = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
             await off_loop(wait_until, lambda: sleepers() == {"951", "952", "953"})
-            (child,) = [each for each in descendants(os.getpid()) if "--fd" in each.cmdline()]
+            (child,) = listeners()
             helpers = [child, *child.children(recursive=True)]
             await supervised.stop()
             await off_loop(wait_until, lambda: sleepers() == {"951", "952"})
@@ -208,7 +213,7 @@ async def test_starts_anew_ever_more_slowly_and_keeps_the_port(
     async with running(credentials.environment(port), tmp_path, implementation=kind, sleep=sleep) as supervised:
         for round_ in range(3):
             await wait_for(supervised, "running")
-            (child,) = [each for each in descendants(os.getpid()) if "--fd" in each.cmdline()]
+            (child,) = listeners()
             child.kill()
             status = await wait_for(supervised, "failed")
             assert "ended with status -9" in status["reason"]
