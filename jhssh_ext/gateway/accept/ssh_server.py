@@ -184,13 +184,20 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
             key = _public_key(key_data)
         except (KeyRefused, ValueError):
             return False
-        if not await self._is_registered(username, key):
+        try:
+            registered = await self._is_registered(username, key)
+            unavailable = None
+        except Unavailable as error:  # of a key that was known: its holder learns why, after the proof
+            registered, unavailable = True, error
+        if not registered:
             return False
         if not msg:
             return True
         if not _verify(key_data, String(self._session_id) + msg, signature):
             return False
         try:
+            if unavailable is not None:
+                raise unavailable
             login = await self._services.authentication.key_login(username, key, self._address)
         except Unavailable as error:
             raise self._disconnect_error(error) from None
@@ -200,14 +207,17 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         return True
 
     async def _is_registered(self, username: str, key: PublicKey) -> bool:
+        """Raises Unavailable where the key was known but cannot be confirmed; a stranger learns nothing."""
         services = self._services
         known = services.authentication.knows_key(username, key)
         may_fetch = known or services.failures.spend(self._address)
-        # Less than the floor: an answer that waited for a user server must not come a floor later than one for a user who is none.
+        # Less than the floor: an answer that waited for a user server must not come a floor later than one for nobody.
         wait = services.rules.known_key_wait if known else 0.8 * services.rules.failure_floor
         try:
             found = await asyncio.wait_for(services.authentication.accepts_key(username, key, may_fetch=may_fetch), wait)
-        except (JHSSHError, asyncio.TimeoutError):
+        except (JHSSHError, asyncio.TimeoutError) as error:
+            if known and isinstance(error, Unavailable):
+                raise
             return False
         if found and not known:
             services.failures.give_back(self._address)

@@ -189,6 +189,8 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
 
     async def fetch(target: UserServer) -> frozenset[PublicKey]:
         fetches.append(target)
+        if hub.down:
+            raise HubUnavailable
         return frozenset(keys.get(target, set()))
 
     cache = KeyCache(fetch)

@@ -273,6 +273,20 @@ async def test_a_hub_that_is_down_is_told_apart_from_a_refusal_after_the_proof_o
         await door.connect("alice", client_keys=[door.key])
 
 
+async def test_a_known_key_that_cannot_be_confirmed_is_told_why_and_a_strange_one_is_not(door: Door) -> None:
+    door.register(ALICE, door.key)
+    async with await door.connect("alice", client_keys=[door.key]):
+        pass
+    door.hub.down = True
+    door.services.authentication._keys.expire(ALICE)
+    with pytest.raises(asyncssh.DisconnectError, match="HUB_UNAVAILABLE"):
+        await door.connect("alice", client_keys=[door.key])
+    stranger = asyncssh.generate_private_key("ssh-ed25519")
+    with pytest.raises(asyncssh.PermissionDenied):
+        await door.connect("alice", client_keys=[stranger])
+    assert len(door.record.logins) == 1
+
+
 async def test_connections_without_a_proof_are_bounded_per_address(door: Door) -> None:
     sockets = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(7)]
     greeted = 0
