@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -37,6 +38,16 @@ async def wait_for(supervised: SSHD, state: str) -> dict[str, Any]:
     async with supervised.changed:
         await asyncio.wait_for(supervised.changed.wait_for(lambda: supervised.status()["state"] == state), 20)
     return supervised.status()
+
+
+def sleeping(mark: str) -> set[str]:
+    """What sleep(1) was asked to sleep, in each of the test's processes."""
+    found = set()
+    for process in marked(mark):
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "sleep":
+                found.add(process.cmdline()[1])
+    return found
 
 
 def listeners() -> list[psutil.Process]:
@@ -156,7 +167,7 @@ async def test_on_stop_what_is_attached_ends_and_what_left_lives_on(kind: str, c
     port, mark = free_port(), new_mark()
 
     def sleepers() -> set[str]:
-        return {process.cmdline()[1] for process in marked(mark) if process.name() == "sleep"}
+        return sleeping(mark)
 
     client = None
     try:
@@ -192,10 +203,10 @@ async def test_a_client_that_vanishes_leaves_nothing(kind: str, credentials: Cre
         client = subprocess.Popen(
             ssh_command(credentials, port, "sleep 941 & sleep 942"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
-        await off_loop(wait_until, lambda: len([each for each in marked(mark) if each.name() == "sleep"]) == 2)
+        await off_loop(wait_until, lambda: len(sleeping(mark)) == 2)
         client.kill()
         client.wait()
-        await off_loop(wait_until, lambda: not [each for each in marked(mark) if each.name() == "sleep"])
+        await off_loop(wait_until, lambda: not sleeping(mark))
 
 
 @pytest.mark.asyncio
