@@ -88,7 +88,9 @@ class GatewaySettings(Application):
     ).tag(config=True)
     max_connections_per_user = Integer(100, help="Open connections of one user.").tag(config=True)
     failures_burst = Integer(
-        100, help="Failed keys and tokens of one address before further ones are refused without asking the Hub."
+        100,
+        help="Failed keys and tokens of one address before further ones are refused without asking anybody. "
+        "Raise it where a load balancer hides addresses: there one stranger's failures are everybody's.",
     ).tag(config=True)
     failures_per_minute = Float(30.0, help="How fast an address may fail after that.").tag(config=True)
     key_max_age = Float(900.0, help="Seconds after which a user server's keys are fetched anew at the next login.").tag(
