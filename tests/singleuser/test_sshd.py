@@ -286,6 +286,25 @@ async def test_where_neither_kind_can_run_the_status_says_what_is_missing(
 
 
 @pytest.mark.asyncio
+async def test_a_fault_of_ours_is_logged_with_its_traceback_told_and_tried_again(
+    credentials: Credentials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def faulty(*_: object, **__: object) -> None:
+        raise RuntimeError("internals")
+
+    monkeypatch.setattr(openssh, "find", faulty)
+    async with running(credentials.environment(free_port()), tmp_path) as supervised:
+        reason = (await wait_for(supervised, "failed"))["reason"]
+        assert "RuntimeError" in reason
+        assert "internals" not in reason
+        monkeypatch.setattr(openssh, "find", unusable)
+        await wait_for(supervised, "running")
+    (record,) = [each for each in caplog.records if each.exc_info]
+    assert record.levelno == logging.WARNING
+    assert reason in record.getMessage()
+
+
+@pytest.mark.asyncio
 async def test_where_ssh_is_off_nothing_is_started(tmp_path: Path) -> None:
     off = ServerEnvironment(False, disabled_because="The box was not ticked.")
     async with running(off, tmp_path) as supervised:
