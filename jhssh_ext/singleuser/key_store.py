@@ -21,27 +21,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ..errors import KeyDuplicate, KeyRefused, KeyTooMany, KeyUnknown, Unavailable
+from ..errors import KeyDuplicate, KeyElsewhere, KeyTooMany, KeyUnknown, StoreUnusable
 from ..public_keys import PublicKey, parse_lines, read_authorized_keys
 
 LOCK_TIMEOUT = 10.0
 MAX_FILE = 128 << 10
 """bytes that are read of either file, so that what the gateway fetches stays under its bound of 1 MiB"""
 _ADDED = re.compile(r"#\s*added (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)\s*")
-
-
-class StoreUnusable(Unavailable):
-    """The store can't be read or written; it is as it was."""
-
-    code = "KEY_STORE_UNUSABLE"
-    default_sentence = "The key store can't be written. Nothing was changed."
-
-
-class KeyElsewhere(KeyRefused):
-    """The key is in a file that is the user's own to edit."""
-
-    code = "KEY_ELSEWHERE"
-    default_sentence = "This key stands in ~/.ssh/authorized_keys, which is never changed here. Remove its line there."
 
 
 @dataclass(frozen=True)
@@ -169,16 +155,17 @@ class KeyStore:
                 os.fsync(descriptor)
             Path(temporary).replace(self._path)
             temporary = None
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
         except OSError as error:
             raise StoreUnusable(f"The key store can't be written: {error.strerror}. Nothing was changed.") from None
         finally:
             if temporary is not None:
                 Path(temporary).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the change counts already; without this a power cut may undo it
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
