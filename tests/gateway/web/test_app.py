@@ -14,7 +14,8 @@ from tornado.netutil import bind_sockets
 from jhssh_ext import __version__
 from jhssh_ext.errors import HubUnavailable
 from jhssh_ext.gateway.authenticate.key_cache import Fetched, KeyCache
-from jhssh_ext.gateway.connect.hub_client import HubClient, TokenModel
+from jhssh_ext.gateway.connect.hub_client import HubClient
+from jhssh_ext.gateway.connect.hub_models import TokenModel
 from jhssh_ext.gateway.observe.metrics import Metrics
 from jhssh_ext.gateway.web.api import MAX_CHECKS, KeysChangedHandler
 from jhssh_ext.gateway.web.app import Health, make_app
