@@ -1,4 +1,6 @@
-"""The gateway's copy of the key stores, in memory; ages decide when it is fetched anew. DESIGN: "Keys and their cache".
+"""The gateway's copy of the key stores, in memory; ages decide when it is fetched anew.
+
+docs/architecture.md, "Keys and their cache":
 
     age of the copy        key in it   the user server is asked   answer
     over max_age           yes or no   yes                        from the new copy
