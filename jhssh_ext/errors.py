@@ -14,8 +14,12 @@
     │   ├── SpawnFailed               SPAWN_FAILED
     │   ├── ServerUnreachable         SERVER_UNREACHABLE
     │   ├── HostKeyMismatch           HOST_KEY_MISMATCH
-    │   └── ShuttingDown              SHUTTING_DOWN
-    └── KeyRefused                    a line offered as a public key is none that we take
+    │   ├── ShuttingDown              SHUTTING_DOWN
+    │   └── StoreUnusable             KEY_STORE_UNUSABLE
+    └── KeyRefused                    a change of the registered keys is not made: what was sent is at fault
+        ├── BadRequest                BAD_REQUEST
+        ├── TooLarge                  TOO_LARGE
+        ├── KeyElsewhere              KEY_ELSEWHERE
         ├── KeyMalformed              KEY_MALFORMED
         ├── KeyPrivate                KEY_PRIVATE
         ├── KeyWeak                   KEY_WEAK
@@ -118,14 +122,34 @@ class ShuttingDown(Unavailable):
     default_sentence = "The SSH gateway is being restarted. Connect again in a minute."
 
 
+class StoreUnusable(Unavailable):
+    code = "KEY_STORE_UNUSABLE"
+    default_sentence = "The key store can't be written. Nothing was changed."
+
+
 class KeyRefused(JHSSHError):
-    """A line offered as a public key is none that we take; ``line`` counts from 1, 0 means all of the text."""
+    """A change of the registered keys is not made: what was sent is at fault. ``line`` counts from 1, 0 means all of the text."""
 
     code = "KEY_REFUSED"
 
     def __init__(self, sentence: str | None = None, *, line: int = 0, explanation: str = "") -> None:
         super().__init__(sentence, explanation=explanation)
         self.line = line
+
+
+class BadRequest(KeyRefused):
+    code = "BAD_REQUEST"
+    default_sentence = 'Send JSON of the form {"public_key": "ssh-ed25519 AAAA... you@laptop"}.'
+
+
+class TooLarge(KeyRefused):
+    code = "TOO_LARGE"
+    default_sentence = "This is too long. Send the one line of a file that ends in .pub."
+
+
+class KeyElsewhere(KeyRefused):
+    code = "KEY_ELSEWHERE"
+    default_sentence = "This key stands in ~/.ssh/authorized_keys, which is never changed here. Remove its line there."
 
 
 class KeyMalformed(KeyRefused):

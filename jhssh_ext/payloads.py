@@ -1,4 +1,4 @@
-"""What one process hands to another: the shapes, parsed strictly. DESIGN: "Contracts".
+"""What one process hands to another: the shapes, parsed strictly (docs/architecture.md, "How a connection flows").
 
 Hub → gateway: :class:`ServerState`, in the spawner's state. Hub → user server: :class:`ServerEnvironment`, as ``JHSSH_*``.
 """

@@ -105,6 +105,18 @@ def parse_line(text: str, line: int = 1) -> PublicKey:
         raise KeyMalformed("The key is cut short or has something after its end. Copy the whole line.", line=line) from None
 
 
+def listed_key(text: str) -> PublicKey:
+    """A key for comparing alone: its line's form is checked, not the key. Raises KeyRefused.
+
+    What a user server lists is compared with a key that :func:`parse_line` took, so that points on no curve open nothing;
+    checking them all would take a second of processor time for each answer.
+    """
+    if len(text) > MAX_LINE:
+        raise KeyMalformed
+    type_, blob, comment = _fields(text.strip(" \t\r\n"), 1)
+    return PublicKey(type_, blob, printable(comment, MAX_COMMENT))
+
+
 def parse_lines(text: str) -> list[PublicKey]:
     """All keys of a text that a user offers, each once; empty lines and # comments are skipped. All or nothing.
 

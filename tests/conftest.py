@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -12,6 +14,15 @@ from .harness.processes import describe
 from .harness.ssh import KeyPair, SSHClient, make_key
 
 HUB_VERSIONS = ("hub6", "hub5")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A run that is ended by SIGTERM tears its fixtures down as one that is ended by Ctrl-C does: no Hub outlives it."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def python_of(version: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jhssh_ext import errors
-from jhssh_ext.public_keys import TYPES, PublicKey, parse_line, parse_lines, read_authorized_keys
+from jhssh_ext.public_keys import TYPES, PublicKey, listed_key, parse_line, parse_lines, read_authorized_keys
 
 P25519 = 2**255 - 19
 KINDS = {
@@ -270,3 +270,14 @@ def test_read_authorized_keys_is_bounded() -> None:
 
 def test_public_key_line_without_comment_has_no_trailing_space() -> None:
     assert PublicKey("ssh-ed25519", b"x").line == "ssh-ed25519 eA=="
+
+
+def test_a_listed_key_is_equal_to_the_one_that_was_checked() -> None:
+    for text in (ED25519, ED25519 + " me@laptop", SK_ED25519, SK_ECDSA):
+        assert listed_key(text) == parse_line(text)
+
+
+@pytest.mark.parametrize("text", ["", "ssh-ed25519", "ssh-ed25519 ???", "ssh-dss AAAA", "x" * 20000])
+def test_a_listed_line_of_another_form_is_none(text: str) -> None:
+    with pytest.raises(errors.KeyRefused):
+        listed_key(text)

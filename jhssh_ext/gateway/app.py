@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import asyncssh
@@ -20,13 +20,12 @@ from traitlets.config.application import ApplicationError
 
 from .. import __version__
 from ..login_names import UserServer
-from ..public_keys import PublicKey
 from . import key_files
 from .accept.entry import Entry
 from .accept.limits import ConnectionLimits, FailureBudget
 from .accept.ssh_server import ClientConnection, Rules, Services, make_options
 from .authenticate.authentication import Authentication
-from .authenticate.key_cache import KeyCache
+from .authenticate.key_cache import Fetched, KeyCache
 from .connect.hub_client import HubClient
 from .connect.server_client import fetch_keys
 from .connect.server_starter import ServerStarter
@@ -43,6 +42,12 @@ from .web.app import Health, make_app
 T = TypeVar("T")
 BIND_RETRY = 2.0
 """seconds between tries to listen while another process holds the port"""
+
+
+class Closable(Protocol):
+    """A part with tasks of its own, which end with the gateway."""
+
+    async def close(self) -> None: ...
 
 
 class KeysApp(Application):
@@ -81,6 +86,7 @@ class Gateway(GatewaySettings):
 
     def initialize(self, argv: list[str] | None = None) -> None:
         self.health, self.metrics = Health(), Metrics()
+        self._parts: list[Closable] = []
         self.parse_command_line(argv)
         if self.subapp is None and self.config_file:
             command_line = self.cli_config
@@ -89,6 +95,9 @@ class Gateway(GatewaySettings):
                 raise ApplicationError(f"there is no file {file}")
             self.load_config_file(file.name, str(file.parent))
             self.update_config(command_line)
+        # The audit log and the parts write where the Application does. Not all libraries: asyncssh logs names as they came.
+        shared = logging.getLogger("jhssh")
+        shared.handlers, shared.level, shared.propagate = self.log.handlers, self.log.getEffectiveLevel(), False
 
     def start(self) -> None:
         if self.subapp is not None:
@@ -112,14 +121,19 @@ class Gateway(GatewaySettings):
             try:
                 hub, parts = await self._wire()
             except (OSError, ValueError, asyncssh.Error) as error:
-                self.health.fail(f"{type(error).__name__}: {error}")
-                self.log.error("No SSH until this is mended: %s", self.health.cause)
+                # Health is public: what is in files and settings is for the log.
+                self.health.fail("a setting or a key can't be used; the gateway's log says which")
+                self.log.error("No SSH until this is mended: %s: %s", type(error).__name__, error)
         sides = [asyncio.create_task(self._serve_http(hub, parts))]
         if parts is not None:
             sides.append(asyncio.create_task(self._serve_ssh(parts)))
         await asyncio.wait([asyncio.create_task(stopping.wait()), *sides], return_when=asyncio.FIRST_COMPLETED)
         if parts is not None:
             await self._drain(parts)
+        for part in self._parts:
+            await part.close()
+        if hub is not None:
+            hub.close()
         for side in sides:
             side.cancel()
         for outcome in await asyncio.gather(*sides, return_exceptions=True):
@@ -146,11 +160,13 @@ class Gateway(GatewaySettings):
         upstream = Upstream(UserCA.read(self.user_ca_file), timeout=self.connect_timeout)
         starter = ServerStarter(hub, spawn_url=self._spawn_url, start_timeout=self.start_timeout, started=self.metrics.spawned)
 
-        async def fetch(target: UserServer) -> frozenset[PublicKey]:
+        async def fetch(target: UserServer) -> Fetched:
             state, _ = await starter.running(target, may_start=False, on_progress=lambda _line: None)
-            return await fetch_keys(state, target)
+            return Fetched(await fetch_keys(state, target), state.spawn)
 
         self.keys = KeyCache(fetch, max_age=self.key_max_age, fresh_age=self.key_fresh_age, fetched=self.metrics.key_fetch)
+        activity = ActivityReporter(hub)
+        self._parts = [self.keys, starter, activity]
         authentication = Authentication(
             hub, self.keys, separator=self.login_separator, allow_shared_servers=self.allow_shared_servers
         )
@@ -164,7 +180,7 @@ class Gateway(GatewaySettings):
             failures=FailureBudget(burst=self.failures_burst, per_minute=self.failures_per_minute),
             authentication=authentication,
             entry=Entry(starter, upstream, self.keys),
-            activity=ActivityReporter(hub),
+            activity=activity,
             observer=Observer(Audit(), self.metrics),
             log=logging.getLogger("jhssh.gateway"),
         )
@@ -263,6 +279,6 @@ def main(argv: list[str] | None = None) -> None:
         Gateway.clear_instance()
         app = Gateway.instance()
         app.initialize([])
-        app.health.fail(f"configuration: {type(cause).__name__}: {cause}")
-        app.log.error("No SSH until the configuration is mended: %s", app.health.cause)
+        app.health.fail("the configuration can't be used; the gateway's log says why")
+        app.log.error("No SSH until the configuration is mended: %s: %s", type(cause).__name__, cause)
     app.start()

@@ -47,7 +47,7 @@ class GatewaySettings(Application):
     hub_api_url = Unicode(help="The Hub's REST API; default: $JUPYTERHUB_API_URL.").tag(config=True)
     hub_api_token = Unicode(
         help="Token of the gateway's service at the Hub; default: $JUPYTERHUB_API_TOKEN. "
-        "Scopes: read:servers, admin:server_state, servers, read:users:name, users:activity."
+        "Scopes: read:servers, admin:server_state, servers, users:activity."
     ).tag(config=True)
     public_url = Unicode(
         "", help="The Hub as users see it, with its base URL: https://hub.example.org/. Links are made from it."
@@ -88,7 +88,9 @@ class GatewaySettings(Application):
     ).tag(config=True)
     max_connections_per_user = Integer(100, help="Open connections of one user.").tag(config=True)
     failures_burst = Integer(
-        100, help="Failed keys and tokens of one address before further ones are refused without asking the Hub."
+        100,
+        help="Failed keys and tokens of one address before further ones are refused without asking anybody. "
+        "Raise it where a load balancer hides addresses: there one stranger's failures are everybody's.",
     ).tag(config=True)
     failures_per_minute = Float(30.0, help="How fast an address may fail after that.").tag(config=True)
     key_max_age = Float(900.0, help="Seconds after which a user server's keys are fetched anew at the next login.").tag(

@@ -1,6 +1,6 @@
 """What the Hub derives instead of storing it: the Hub-side secret, the Hub's id, and the host key of each user server's sshd.
 
-Pure. The same inputs give the same key after every restart; DESIGN "Who proves what to whom".
+Pure. The same inputs give the same key after every restart (docs/security.md, "What is proved").
 """
 
 from __future__ import annotations

@@ -66,10 +66,6 @@ async def listen_x11(
     connection: asyncssh.SSHServerConnection, authority: Path, protocol: bytes, cookie: bytes
 ) -> SSHX11ServerListener | None:
     """The first display that is free, with the client's cookie for it in the file ``authority``."""
-
-    def forwarder() -> SSHLocalPortForwarder:
-        return SSHLocalPortForwarder(connection, connection.create_x11_connection)
-
     for display in range(X11_DISPLAY_START, X11_MAX_DISPLAYS):
         port = X11_BASE_PORT + display
         try:

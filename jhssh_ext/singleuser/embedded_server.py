@@ -220,8 +220,10 @@ def main(arguments: list[str] | None = None) -> None:
     _end_with_parent()
     runtime: Path = given.runtime_dir.resolve()
     tempfile.tempdir = str(runtime)  # so that agent sockets go when the folder goes
+    cwd = json.loads((runtime / "session.json").read_text(errors="surrogateescape"))["cwd"]
+    os.environ.setdefault("HOME", cwd)  # asyncssh fails without a home where the user has no entry in /etc/passwd
     with contextlib.suppress(OSError):  # where asyncssh's SFTP server begins
-        os.chdir(json.loads((runtime / "session.json").read_text(errors="surrogateescape"))["cwd"])
+        os.chdir(cwd)
     listening = socket.socket(fileno=given.fd)
     asyncio.run(serve(listening, runtime))
 

@@ -167,17 +167,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
     # The process.
 
     async def _run(self) -> None:
-        self._channel.pause_reading()  # until there is somewhere to put it
-        try:
-            await self._start()
-        except OSError as error:
-            log.warning("no session can be started: %s", error.strerror)
-            with contextlib.suppress(BrokenPipeError):
-                self._channel.write(f"No session can be started: {error.strerror}\r\n".encode(), asyncssh.EXTENDED_DATA_STDERR)
-            self._channel.exit(255)
+        if self._channel.is_closing():
             return
+        self._channel.pause_reading()  # until there is somewhere to put it
         _running.add(self)
         try:
+            await self._start()
             if self._closed:  # while it was being started
                 self.hang_up()
                 self._close_streams()
@@ -186,6 +181,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
             assert self._process is not None
             await self._process.wait()
             self._finish()
+        except OSError as error:
+            log.warning("no session can be started: %s", error.strerror)
+            with contextlib.suppress(BrokenPipeError):
+                self._channel.write(f"No session can be started: {error.strerror}\r\n".encode(), asyncssh.EXTENDED_DATA_STDERR)
+            self._channel.exit(255)
         finally:
             _running.discard(self)
 

@@ -1,4 +1,4 @@
-"""The HTTP side of the extension: ``/publickey`` and ``/jhssh/status``. DESIGN: "Contracts"."""
+"""The HTTP side of the extension: ``/publickey`` and ``/jhssh/status`` (docs/architecture.md, "Contracts")."""
 
 from __future__ import annotations
 
@@ -13,9 +13,20 @@ from jupyter_server.auth.decorator import allow_unauthenticated, authorized
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
-from ..errors import JHSSHError, KeyDuplicate, KeyRefused, KeyUnknown, PolicyDenied, Unavailable
+from ..errors import (
+    BadRequest,
+    JHSSHError,
+    KeyDuplicate,
+    KeyElsewhere,
+    KeyRefused,
+    KeyUnknown,
+    PolicyDenied,
+    TooLarge,
+    Unavailable,
+)
 from ..public_keys import MAX_TEXT
-from .key_store import KeyElsewhere, KeyStore, StoredKey
+from ..signed_http import ANSWER_TYPE, LIFETIME, BadSignature, sign_answer, verify_request
+from .key_store import KeyStore, StoredKey
 
 AUTH_RESOURCE = "jhssh"
 MAX_BODY = MAX_TEXT + 4096
@@ -35,16 +46,6 @@ class Services:
     """the Hub user whose server this is; empty without a Hub"""
     used_jtis: dict[str, float] = field(default_factory=dict)
     """ids of signed requests that were answered → when (monotonic) they may be forgotten"""
-
-
-class BadRequest(KeyRefused):
-    code = "BAD_REQUEST"
-    default_sentence = 'Send JSON of the form {"public_key": "ssh-ed25519 AAAA... you@laptop"}.'
-
-
-class TooLarge(KeyRefused):
-    code = "TOO_LARGE"
-    default_sentence = f"This is too long: at most {MAX_BODY} bytes are taken."
 
 
 _STATUSES: tuple[tuple[type[JHSSHError], int], ...] = (
@@ -114,8 +115,6 @@ class PublicKeysHandler(JHSSHHandler):
         self.signed_for = self._verified(token)
 
     def _verified(self, token: str) -> str:
-        from ..signed_http import LIFETIME, BadSignature, verify_request
-
         services = self.services
         try:
             jti = verify_request(services.secret, services.audience, "GET", self.request.path, token)
@@ -141,8 +140,6 @@ class PublicKeysHandler(JHSSHHandler):
             if shown is not None:
                 await shown
             return
-        from ..signed_http import ANSWER_TYPE, sign_answer
-
         answer = sign_answer(self.services.secret, self.services.audience, self.signed_for, await self._model())
         self.set_header("Cache-Control", "no-store")
         self.finish(answer, set_content_type=ANSWER_TYPE)
@@ -164,7 +161,7 @@ class PublicKeysHandler(JHSSHHandler):
     async def post(self) -> None:
         self.check_owner()
         if len(self.request.body) > MAX_BODY:
-            raise TooLarge
+            raise TooLarge(f"This is too long: at most {MAX_BODY} bytes are taken.")
         try:
             sent = json.loads(self.request.body)
         except (ValueError, RecursionError):

@@ -21,27 +21,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ..errors import KeyDuplicate, KeyRefused, KeyTooMany, KeyUnknown, Unavailable
+from ..errors import KeyDuplicate, KeyElsewhere, KeyTooMany, KeyUnknown, StoreUnusable
 from ..public_keys import PublicKey, parse_lines, read_authorized_keys
 
 LOCK_TIMEOUT = 10.0
 MAX_FILE = 128 << 10
 """bytes that are read of either file, so that what the gateway fetches stays under its bound of 1 MiB"""
 _ADDED = re.compile(r"#\s*added (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)\s*")
-
-
-class StoreUnusable(Unavailable):
-    """The store can't be read or written; it is as it was."""
-
-    code = "KEY_STORE_UNUSABLE"
-    default_sentence = "The key store can't be written. Nothing was changed."
-
-
-class KeyElsewhere(KeyRefused):
-    """The key is in a file that is the user's own to edit."""
-
-    code = "KEY_ELSEWHERE"
-    default_sentence = "This key stands in ~/.ssh/authorized_keys, which is never changed here. Remove its line there."
 
 
 @dataclass(frozen=True)
@@ -78,7 +64,13 @@ class KeyStore:
         ignored: list[IgnoredLine] = []
         for path in (self._path, self._other):
             if path is not None:
-                data = self._data(path)
+                try:
+                    data = self._data(path)
+                except StoreUnusable as error:
+                    if path is self._path:
+                        raise
+                    ignored.append(IgnoredLine(path.name, 0, error.sentence, None))
+                    continue
                 text = data[:MAX_FILE].decode("utf-8", "surrogateescape")
                 if len(data) > MAX_FILE:
                     ignored.append(IgnoredLine(path.name, 0, "This file is too large: only its first 128 KiB are read.", None))
@@ -114,7 +106,7 @@ class KeyStore:
         with self._locked():
             kept: list[str] = []
             removed = False
-            for line in self._text().splitlines(keepends=True):
+            for line in re.split(r"(?<=\n)", self._text()):
                 if fingerprint in (key.fingerprint for key in read_authorized_keys(line)[0]):
                     removed = True
                     if kept and _ADDED.fullmatch(kept[-1]):
@@ -146,9 +138,10 @@ class KeyStore:
             return b""
         except OSError as error:
             raise StoreUnusable(f"{path} can't be read: {error.strerror}.") from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise StoreUnusable(f"{path} is not a file.")
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise StoreUnusable(f"{path} is not a file.")
             return file.read(MAX_FILE + 1)
 
     def _replace(self, text: str) -> None:
@@ -162,16 +155,17 @@ class KeyStore:
                 os.fsync(descriptor)
             Path(temporary).replace(self._path)
             temporary = None
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
         except OSError as error:
             raise StoreUnusable(f"The key store can't be written: {error.strerror}. Nothing was changed.") from None
         finally:
             if temporary is not None:
                 Path(temporary).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the change counts already; without this a power cut may undo it
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -109,6 +109,7 @@ class SSHD:
             listening: socket.socket | None = None
             while True:
                 began = time.monotonic()
+                unexpected: Exception | None = None
                 try:
                     if listening is None:
                         await self._set("starting")
@@ -118,8 +119,11 @@ class SSHD:
                     await self._set("failed", str(failed))
                 except OSError as error:
                     await self._set("failed", f"sshd can't be started: {error.strerror or error}.")
+                except Exception as error:  # noqa: BLE001 - no fault of ours may leave a server without sshd
+                    unexpected = error
+                    await self._set("failed", f"sshd can't be started: {type(error).__name__}. The server's log says more.")
                 level = logging.DEBUG if self._reason == told else logging.WARNING
-                self._log.log(level, "jhssh: %s Tried again in %.0f s.", self._reason, delay)
+                self._log.log(level, "jhssh: %s Tried again in %.0f s.", self._reason, delay, exc_info=unexpected)
                 told = self._reason
                 if time.monotonic() - began > STEADY:
                     delay = self._delays[0]

@@ -37,7 +37,7 @@ def echo_server(path: Path | None = None) -> Iterator[int]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            yield server.server_address[1] if path is None else 0  # type: ignore[misc]
+            yield 0 if path else int(server.socket.getsockname()[1])
         finally:
             server.shutdown()
             thread.join()

@@ -152,6 +152,7 @@ def test_background_job_does_not_hold_the_terminal(client: Client, open_terminal
     child, seconds = open_terminal().child, client.seconds()
     child.sendline(f"nohup sleep {seconds} >/dev/null 2>&1 &")
     child.expect_exact(PROMPT)
+    wait_for(lambda: processes("sleep", seconds), "the job runs")
     try:
         child.sendline("exit")
         child.expect(pexpect.EOF)

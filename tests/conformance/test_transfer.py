@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,11 @@ def local(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def remote(client: Client) -> Path:
+def remote(client: Client) -> Iterator[Path]:
     """A folder on the user server, without spaces in its name: `scp -O` gives it to a shell."""
     path = Path("/tmp") / f"jh-{client.name()}"
     client.output(f"mkdir {path}")
-    yield path  # type: ignore[misc]
+    yield path
     client.output(f"rm -rf {path}")
 
 

@@ -62,7 +62,7 @@ def through_gateway(folder: Path, implementation: str) -> Iterator[Target]:
 def _server_pid(hub: Hub) -> int:
     """The user server, oldest of its processes."""
     servers = [process for process in hub.processes() if "jupyterhub.singleuser" in process.cmdline()]
-    return min(servers, key=lambda process: process.create_time()).pid
+    return int(min(servers, key=lambda process: float(process.create_time())).pid)
 
 
 def _listener_pids(hub: Hub) -> list[int]:

@@ -17,8 +17,7 @@ CONFIG = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 c.JupyterHub.concurrent_spawn_limit = 1
-c.JupyterHub.spawn_throttle_retry_range = (2, 3)
-c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 2, "slow_stop_timeout": 1}}
+c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 2, "slow_stop_timeout": 1, "spawn_throttle_retry_range": (2, 3)}}
 c.Spawner.poll_interval = 2
 # The plain server: the same extension, and quicker to start than Lab.
 c.Spawner.environment = c.Spawner.environment | {{

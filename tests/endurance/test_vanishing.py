@@ -54,7 +54,7 @@ def test_client_that_vanishes_leaves_nothing(moody6: Hub, with_server: With, ter
             child.communicate()
         wait_until(lambda: not Path(socket_path).exists(), what="the agent's socket to go")
         wait_until(lambda: not Path(socket_path).parent.exists(), what="its folder to go")
-        assert files(moody6) == before
+        wait_until(lambda: files(moody6) == before, what="the files of the session to go")
     finally:
         os.kill(int(settings["SSH_AGENT_PID"]), signal.SIGTERM)
 

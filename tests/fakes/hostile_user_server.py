@@ -1,4 +1,4 @@
-"""A user server whose owner controls every byte: started by a real Hub in place of a user's own, with the true JHSSH_* environment.
+"""A user server whose owner controls every byte, started by a real Hub in place of a user's own, with its JHSSH_* environment.
 
     python hostile_user_server.py FOLDER
 
@@ -97,7 +97,9 @@ async def _answer(mode: str, head: str, writer: asyncio.StreamWriter) -> None:
         "another's audience": lambda: _response(_signed(body, jti, setting("audience", "0" * 64))),
         "unsigned": lambda: _response(json.dumps(body).encode(), "application/json"),
         "unsigned jwt": lambda: _response(
-            b"eyJhbGciOiJub25lIn0." + base64.urlsafe_b64encode(json.dumps({"jti": jti, "body": body}).encode()).rstrip(b"=") + b"."
+            b"eyJhbGciOiJub25lIn0."
+            + base64.urlsafe_b64encode(json.dumps({"jti": jti, "body": body}).encode()).rstrip(b"=")
+            + b"."
         ),
         "garbage": lambda: _response(os.urandom(4096)),
         "no http": lambda: b"\x1b]0;owned\x07SSH-2.0-x\r\n\r\n" + os.urandom(512),
@@ -108,7 +110,9 @@ async def _answer(mode: str, head: str, writer: asyncio.StreamWriter) -> None:
     if mode in plain:
         writer.write(plain[mode]())
     elif mode == "1 GB":
-        await _endless(writer, f"HTTP/1.1 200 OK\r\nContent-Type: {ANSWER_TYPE}\r\nContent-Length: {1 << 30}\r\n\r\n".encode(), mega, 1024)
+        await _endless(
+            writer, f"HTTP/1.1 200 OK\r\nContent-Type: {ANSWER_TYPE}\r\nContent-Length: {1 << 30}\r\n\r\n".encode(), mega, 1024
+        )
     elif mode == "1 GB in chunks":
         head_ = f"HTTP/1.1 200 OK\r\nContent-Type: {ANSWER_TYPE}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
         await _endless(writer, head_, b"100000\r\n" + mega + b"\r\n", 1024)
@@ -224,7 +228,7 @@ class SSHConnection(Endpoint, asyncssh.SSHServerConnection):
             answered = packet.get_uint32()
             text = ""
             if kind == 92:
-                reason, text = packet.get_uint32(), packet.get_string().decode()
+                _reason, text = packet.get_uint32(), packet.get_string().decode()
             event("answer", kind_of_answer=kind, what=UNINVITED[answered - FIRST_UNINVITED][0].decode("latin-1"), text=text)
         elif kind in (81, 82, 99, 100):
             event("reply", number=kind)

@@ -15,23 +15,25 @@ PATIENCE = 4
 
 
 class MoodySpawner(SSHSimpleLocalProcessSpawner):
-    """raises-x, hangs-x, slow-x, lingers-x, never-x (SSH policy), clash-PORT (that port for sshd); all others just start.
+    """raises-x, hangs-x, slow-x, lingers-x, never-x (SSH policy), clash-PORT (that port for sshd), embedded-x (asyncssh's sshd).
 
-    Each start leaves a line ``SPAWN user/server`` in the Hub's log.
+    All others just start. Each start leaves a line ``SPAWN user/server`` in the Hub's log.
     """
 
     @property
     def mood(self) -> str:
         return str(self.user.name.partition("-")[0])
 
-    async def run_pre_spawn_hook(self) -> Any:
+    async def run_pre_spawn_hook(self) -> None:
         if self.mood == "hangs":
             self.start_timeout = PATIENCE
         elif self.mood == "never":
             self.ssh_policy = "never"
         elif self.mood == "clash":
             self.ssh_port = int(self.user.name.partition("-")[2])
-        return super().run_pre_spawn_hook()
+        super().run_pre_spawn_hook()
+        if self.mood == "embedded":
+            self.args = [*self.args, "--JHSSHExtension.implementation=asyncssh"]
 
     async def start(self) -> Any:
         self.log.info("SPAWN %s/%s", self.user.name, self.name)

@@ -1,4 +1,4 @@
-"""An SSH client whose authentication requests are made by hand: probes, wrong names, wrong signatures, from any loopback address."""
+"""An SSH client whose authentication requests are made by hand: probes, wrong names and signatures, from any loopback address."""
 
 from __future__ import annotations
 

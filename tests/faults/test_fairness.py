@@ -7,9 +7,9 @@ import asyncio
 import asyncssh
 import pytest
 
-from jhssh_ext.gateway.authenticate.key_cache import KeyCache
+from jhssh_ext.gateway.authenticate.key_cache import Fetched, KeyCache
 from jhssh_ext.login_names import UserServer
-from jhssh_ext.public_keys import PublicKey, parse_line
+from jhssh_ext.public_keys import parse_line
 
 
 @pytest.mark.asyncio
@@ -18,11 +18,11 @@ async def test_many_hanging_servers_of_one_user_hold_up_nobody_else() -> None:
     hanging = asyncio.Event()
     asked: list[UserServer] = []
 
-    async def fetch(target: UserServer) -> frozenset[PublicKey]:
+    async def fetch(target: UserServer) -> Fetched:
         asked.append(target)
         if target.user == "mallory":
             await hanging.wait()
-        return frozenset({key})
+        return Fetched(frozenset({key}), "1")
 
     cache = KeyCache(fetch, max_fetches=10, max_fetches_per_user=2)
     try:

@@ -48,7 +48,12 @@ def probed(hub: Hub, user: str, key: KeyPair, address: str) -> tuple[int, float]
 
 
 def test_no_lie_about_keys_counts_and_nothing_of_anyone_is_sent(
-    any_hub: Hub, hostile: Callable[..., HostileServer], client: Callable[..., SSHClient], bob: SSHClient, bobs_key: KeyPair, a_key: KeyPair
+    any_hub: Hub,
+    hostile: Callable[..., HostileServer],
+    client: Callable[..., SSHClient],
+    bob: SSHClient,
+    bobs_key: KeyPair,
+    a_key: KeyPair,
 ) -> None:
     """Each lie is told about a key that the gateway would take from an honest answer, as the last one shows."""
     assert any_hub.gateway is not None
@@ -123,7 +128,9 @@ def test_what_it_was_sent_opens_no_other_key_store(any_hub: Hub, hostile: Callab
     bobs = any_hub.server_state(BOB)["jhssh"]
     heads = [head for head in alice.recorded.decode("latin-1").split("\r\n") if head.lower().startswith("authorization: jhssh")]
     assert heads
-    forged = sign_request(alice.environ["JHSSH_SECRET"], opaque_id(AUDIENCE, bobs["hub_id"], BOB, ""), "GET", f"/user/{BOB}/publickey")
+    forged = sign_request(
+        alice.environ["JHSSH_SECRET"], opaque_id(AUDIENCE, bobs["hub_id"], BOB, ""), "GET", f"/user/{BOB}/publickey"
+    )
     for value in (heads[-1].split(": ")[1], f"{SCHEME} {forged[0]}"):
         answer = request("GET", bobs["url"] + "publickey", headers={"Authorization": value})
         assert answer.status == 403, answer
@@ -138,14 +145,24 @@ def test_it_can_push_for_itself_alone(any_hub: Hub, hostile: Callable[..., Hosti
     alice = hostile(any_hub, user)
     alice.start()
     assert alice.push().status == 202
-    for target in ((BOB, ""), (user, "gpu"), ("", ""), (user + "\n", ""), (f"{user}/", ""), (f"../{BOB}", ""), (user.upper(), "")):
+    for target in (
+        (BOB, ""),
+        (user, "gpu"),
+        ("", ""),
+        (user + "\n", ""),
+        (f"{user}/", ""),
+        (f"../{BOB}", ""),
+        (user.upper(), ""),
+    ):
         assert alice.push(*target).status in (400, 403), target
     assert alice.push(token="x" * 32).status == 403
     assert alice.push(token=any_hub.admin_token).status == 403
     assert works(bob, BOB)
 
 
-def test_a_server_that_hangs_is_not_told_from_a_user_that_is_none(any_hub: Hub, hostile: Callable[..., HostileServer], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_server_that_hangs_is_not_told_from_a_user_that_is_none(
+    any_hub: Hub, hostile: Callable[..., HostileServer], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """How long a refusal takes says nothing of how long the user server took."""
     user = "faults-hanging"
     alice = hostile(any_hub, user)

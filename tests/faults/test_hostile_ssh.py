@@ -1,4 +1,4 @@
-"""A user server whose sshd turns against the client that came to it, or against the gateway: neither is harmed, nobody else notices."""
+"""A user server whose sshd turns against its client or the gateway: neither is harmed, nobody else notices."""
 
 from __future__ import annotations
 

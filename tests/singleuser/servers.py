@@ -43,6 +43,7 @@ class Credentials:
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("user_ca", "host_key", "id"):
             keygen(folder / name)
+        (folder / "known_hosts").write_text(f"server {(folder / 'host_key.pub').read_text()}")
         made = cls(folder)
         made.certify("id", "user_ca", "-n", PRINCIPAL_ID)
         return made
@@ -80,13 +81,13 @@ class Credentials:
 
 def ssh_command(credentials: Credentials, port: int, *arguments: str | Path, key: str = "id", program: str = "ssh") -> list[str]:
     folder = credentials.folder
-    known = folder / f"known_hosts_{port}"
-    known.write_text(f"[127.0.0.1]:{port} {(folder / 'host_key.pub').read_text()}")
+    known = folder / "known_hosts"
     options = {
         "Port": port,
         "IdentityFile": folder / key,
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
+        "HostKeyAlias": "server",
         "UserKnownHostsFile": known,
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",

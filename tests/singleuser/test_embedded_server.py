@@ -18,6 +18,7 @@ import pytest
 
 from jhssh_ext.singleuser import embedded_server
 from jhssh_ext.singleuser.runtime_dir import RuntimeDir
+from jhssh_ext.singleuser.session import SFTP_OFF
 
 from ..conformance.client import Client, pipe
 from ..conformance.targets import PRINCIPAL, Keys, Target, keygen, listening, prepare, write_ssh_config
@@ -178,6 +179,12 @@ def test_sftp_where_there_is_no_sftp_server(tmp_path: Path) -> None:
         assert server.client.call("scp", "-F", str(server.config), f"{tmp_path}/data", "server:copied").returncode == 0
         there = server.client.target.cwd / "there"
         assert there.read_bytes() == (tmp_path / "back").read_bytes() == (tmp_path / "data").read_bytes()
+
+
+def test_sftp_that_is_off(tmp_path: Path) -> None:
+    with start(tmp_path, sftp_server=SFTP_OFF) as server:
+        result = server.client.call("sftp", "-F", str(server.config), "-b", "-", "server", input=b"pwd\n")
+        assert (result.returncode, b"SFTP is off" in result.stderr) == (255, True)
 
 
 def start_sleeping(server: Running, *options: str) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from jhssh_ext import errors
+from jhssh_ext.errors import KeyElsewhere, StoreUnusable
 from jhssh_ext.public_keys import PublicKey
 from jhssh_ext.singleuser import key_store
-from jhssh_ext.singleuser.key_store import KeyElsewhere, KeyStore, StoreUnusable
+from jhssh_ext.singleuser.key_store import KeyStore
 
 from .keys import new_line
 
@@ -147,7 +148,24 @@ def test_a_symbolic_link_is_replaced_and_what_it_names_is_left_alone(store: KeyS
     assert lines(store) == [ONE]
 
 
-@pytest.mark.parametrize("name", ["jhssh_authorized_keys", "authorized_keys", ".jhssh_authorized_keys.lock"])
+@pytest.mark.parametrize("separator", ["\f", "\v", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_lines_end_where_sshd_ends_them(store: KeyStore, folder: Path, separator: str) -> None:
+    folder.mkdir(parents=True)
+    path = folder / "jhssh_authorized_keys"
+    path.write_text(f"no-pty{separator}{TWO}\n# hers{separator}{TWO}\n{TWO}\n")
+    store.remove(store.read()[0][0].key.fingerprint)
+    assert path.read_text() == f"no-pty{separator}{TWO}\n# hers{separator}{TWO}\n"
+
+
+def test_another_file_that_can_not_be_read_does_not_shut_the_store(store: KeyStore, folder: Path) -> None:
+    store.add(ONE)
+    (folder / "authorized_keys").mkdir()
+    keys, ignored = store.read()
+    assert [stored.key.line for stored in keys] == [ONE]
+    assert [(line.source, line.line) for line in ignored] == [("authorized_keys", 0)]
+
+
+@pytest.mark.parametrize("name", ["jhssh_authorized_keys", ".jhssh_authorized_keys.lock"])
 def test_a_pipe_in_the_place_of_a_file_holds_nothing_up(store: KeyStore, folder: Path, name: str) -> None:
     folder.mkdir(parents=True)
     os.mkfifo(folder / name)
@@ -224,12 +242,13 @@ def test_a_full_disk_keeps_the_old_store_and_leaves_nothing_behind(store: KeySto
     store.add(ONE)
     before = (folder / "jhssh_authorized_keys").read_bytes()
     program = (
-        "import resource, signal, sys; from pathlib import Path; from jhssh_ext.singleuser import key_store\n"
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from jhssh_ext import errors; from jhssh_ext.singleuser import key_store\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"store = key_store.KeyStore(Path({str(folder / 'jhssh_authorized_keys')!r}), None, max_keys=30)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         f"try: store.add({TWO!r})\n"
-        "except key_store.StoreUnusable as error: print(error.sentence)"
+        "except errors.StoreUnusable as error: print(error.sentence)"
     )
     shown = subprocess.run([sys.executable, "-B", "-c", program], check=True, capture_output=True, text=True).stdout
     assert "Nothing was changed" in shown
@@ -253,6 +272,23 @@ def test_any_failure_to_write_keeps_the_old_store(
     monkeypatch.undo()
     assert lines(store) == [ONE]
     assert len(list(folder.iterdir())) == 2
+
+
+def test_what_was_changed_is_not_denied_when_the_folder_can_not_be_synced(
+    store: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    monkeypatch.setattr(key_store.os, "fsync", fsync)
+    (added,) = store.add(ONE)
+    assert lines(store) == [ONE]
+    store.remove(added.key.fingerprint)
+    assert lines(store) == []
 
 
 def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from jhssh_ext.singleuser import openssh_listener
 
 from ..harness.processes import MARK, end_marked, marked, new_mark, wait_until
 
-PROGRAM = openssh_listener.__file__
+PROGRAM = ("-m", openssh_listener.__name__)  # not -IS, so that coverage sees it
 
 
 @dataclass
@@ -54,7 +54,7 @@ def listener(folder: Path, script: str) -> Iterator[Running]:
         listening.bind(("127.0.0.1", 0))
         listening.listen(128)
         process = subprocess.Popen(
-            [sys.executable, "-IS", PROGRAM, "--fd", str(listening.fileno()), str(runtime)],
+            [sys.executable, *PROGRAM, "--fd", str(listening.fileno()), str(runtime)],
             stdin=subprocess.PIPE,
             stderr=output,
             pass_fds=[listening.fileno()],
@@ -148,7 +148,7 @@ def test_when_the_jupyter_server_was_killed_the_folder_goes_too(tmp_path: Path) 
         "import socket, subprocess, sys\n"
         "listening = socket.socket(); listening.bind(('127.0.0.1', 0)); listening.listen()\n"
         "fd = listening.fileno()\n"
-        "child = subprocess.Popen([sys.executable, '-IS', *sys.argv[1:-1], '--fd', str(fd), sys.argv[-1]], pass_fds=[fd],"
+        "child = subprocess.Popen([sys.executable, *sys.argv[1:-1], '--fd', str(fd), sys.argv[-1]], pass_fds=[fd],"
         " stdin=subprocess.PIPE, stderr=subprocess.PIPE)\n"
         "print(child.stderr.readline().decode().strip(), flush=True)\n"
         "child.wait()"
@@ -157,7 +157,7 @@ def test_when_the_jupyter_server_was_killed_the_folder_goes_too(tmp_path: Path) 
     runtime.mkdir()
     (runtime / "sshd.json").write_text(json.dumps({"arguments": ["/bin/true"]}))
     process = subprocess.Popen(
-        [sys.executable, "-c", parent, PROGRAM, str(runtime)], stdout=subprocess.PIPE, env={**os.environ, MARK: mark}
+        [sys.executable, "-c", parent, *PROGRAM, str(runtime)], stdout=subprocess.PIPE, env={**os.environ, MARK: mark}
     )
     try:
         assert process.stdout is not None

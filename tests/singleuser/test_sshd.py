@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -22,7 +23,7 @@ from jhssh_ext.payloads import ServerEnvironment
 from jhssh_ext.singleuser import openssh, sshd
 from jhssh_ext.singleuser.sshd import ASYNCSSH, AUTO, OPENSSH, SSHD, SessionSetup
 
-from ..harness.processes import MARK, descendants, end_marked, free_port, marked, new_mark, wait_until
+from ..harness.processes import MARK, end_marked, free_port, marked, new_mark, wait_until
 from .servers import PRINCIPAL_ID, Credentials, keygen, ssh, ssh_command
 
 LOG = logging.getLogger("test_sshd")
@@ -37,6 +38,21 @@ async def wait_for(supervised: SSHD, state: str) -> dict[str, Any]:
     async with supervised.changed:
         await asyncio.wait_for(supervised.changed.wait_for(lambda: supervised.status()["state"] == state), 20)
     return supervised.status()
+
+
+def sleeping(mark: str) -> set[str]:
+    """What sleep(1) was asked to sleep, in each of the test's processes."""
+    found = set()
+    for process in marked(mark):
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "sleep":
+                found.add(process.cmdline()[1])
+    return found
+
+
+def listeners() -> list[psutil.Process]:
+    """The supervised processes of this one."""
+    return [each for each in psutil.Process().children() if "--fd" in each.cmdline()]
 
 
 @asynccontextmanager
@@ -72,7 +88,7 @@ async def test_lets_in_whom_the_gateway_certified_for_this_server_alone(
 ) -> None:
     tried = Credentials(tmp_path / "keys")
     tried.folder.mkdir()
-    for name in ("user_ca", "user_ca.pub", "host_key", "host_key.pub"):
+    for name in ("user_ca", "user_ca.pub", "host_key", "host_key.pub", "known_hosts"):
         shutil.copy(credentials.folder / name, tried.folder)
     keygen(tried.folder / "other_ca")
     certified = {
@@ -151,7 +167,7 @@ async def test_on_stop_what_is_attached_ends_and_what_left_lives_on(kind: str, c
     port, mark = free_port(), new_mark()
 
     def sleepers() -> set[str]:
-        return {process.cmdline()[1] for process in marked(mark) if process.name() == "sleep"}
+        return sleeping(mark)
 
     client = None
     try:
@@ -164,7 +180,7 @@ async def test_on_stop_what_is_attached_ends_and_what_left_lives_on(kind: str, c
             command = ssh_command(credentials, port, "setsid sleep 951 & nohup sleep 952 >/dev/null 2>&1 & sleep 953")
             client = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
             await off_loop(wait_until, lambda: sleepers() == {"951", "952", "953"})
-            (child,) = [each for each in descendants(os.getpid()) if "--fd" in each.cmdline()]
+            (child,) = listeners()
             helpers = [child, *child.children(recursive=True)]
             await supervised.stop()
             await off_loop(wait_until, lambda: sleepers() == {"951", "952"})
@@ -187,10 +203,10 @@ async def test_a_client_that_vanishes_leaves_nothing(kind: str, credentials: Cre
         client = subprocess.Popen(
             ssh_command(credentials, port, "sleep 941 & sleep 942"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
-        await off_loop(wait_until, lambda: len([each for each in marked(mark) if each.name() == "sleep"]) == 2)
+        await off_loop(wait_until, lambda: len(sleeping(mark)) == 2)
         client.kill()
         client.wait()
-        await off_loop(wait_until, lambda: not [each for each in marked(mark) if each.name() == "sleep"])
+        await off_loop(wait_until, lambda: not sleeping(mark))
 
 
 @pytest.mark.asyncio
@@ -208,7 +224,7 @@ async def test_starts_anew_ever_more_slowly_and_keeps_the_port(
     async with running(credentials.environment(port), tmp_path, implementation=kind, sleep=sleep) as supervised:
         for round_ in range(3):
             await wait_for(supervised, "running")
-            (child,) = [each for each in descendants(os.getpid()) if "--fd" in each.cmdline()]
+            (child,) = listeners()
             child.kill()
             status = await wait_for(supervised, "failed")
             assert "ended with status -9" in status["reason"]
@@ -267,6 +283,25 @@ async def test_where_neither_kind_can_run_the_status_says_what_is_missing(
     monkeypatch.setattr(sshd.importlib.util, "find_spec", lambda _: None)
     async with running(credentials.environment(free_port()), tmp_path) as supervised:
         assert "asyncssh" in (await wait_for(supervised, "failed"))["reason"]
+
+
+@pytest.mark.asyncio
+async def test_a_fault_of_ours_is_logged_with_its_traceback_told_and_tried_again(
+    credentials: Credentials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def faulty(*_: object, **__: object) -> None:
+        raise RuntimeError("internals")
+
+    monkeypatch.setattr(openssh, "find", faulty)
+    async with running(credentials.environment(free_port()), tmp_path) as supervised:
+        reason = (await wait_for(supervised, "failed"))["reason"]
+        assert "RuntimeError" in reason
+        assert "internals" not in reason
+        monkeypatch.setattr(openssh, "find", unusable)
+        await wait_for(supervised, "running")
+    (record,) = [each for each in caplog.records if each.exc_info]
+    assert record.levelno == logging.WARNING
+    assert reason in record.getMessage()
 
 
 @pytest.mark.asyncio

@@ -22,10 +22,11 @@ class Entry:
     ) -> UpstreamConnection:
         """The authenticated connection to the user server.
 
-        ``key_still_counts`` is asked after the live key store was read anew, which happens when this login started the server.
+        ``key_still_counts`` is asked after the live key store was read anew, which happens where the copy is of another spawn:
+        this login started the server, or the server or even its user was made anew.
         """
-        state, started = await self._starter.running(login.target, may_start=login.may_start, on_progress=on_progress)
-        if login.method == "publickey" and started:
+        state, _started = await self._starter.running(login.target, may_start=login.may_start, on_progress=on_progress)
+        if login.method == "publickey" and not self._keys.is_of(login.target, state.spawn):
             await self._keys.refresh(login.target)
             if not key_still_counts():
                 raise KeyUnknown("This key was removed from this server. Add it again in the SSH panel of JupyterLab.")

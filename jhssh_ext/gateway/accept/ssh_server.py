@@ -37,8 +37,18 @@ from ..relay.relay import Relay
 from .entry import Entry
 from .limits import ConnectionLimits, FailureBudget
 
-MSG_USERAUTH_REQUEST = 50
-SHA1_SIGNATURE = b"ssh-rsa"  # RFC 8332, section 3: rsa-sha2-* are to be used instead
+MSG_KEXINIT, MSG_USERAUTH_REQUEST = 20, 50
+SIGNATURES = (
+    "ssh-ed25519",
+    "sk-ssh-ed25519@openssh.com",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)
+"""told to clients (RFC 8308, section 3.1) and heeded: without ssh-rsa, which is SHA-1 (RFC 8332, section 3)"""
 PLAIN = str.maketrans("“”‘’–…", "\"\"''-.")
 REQUESTS_PER_TRY = 3
 """USERAUTH requests that one try may take (a probe, its signature, one to spare): bounds those that are sent without waiting"""
@@ -101,10 +111,10 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         self._address = ""
         self._admitted = False
         self._user_counted: str | None = None
-        self._user_name_bytes: bytes | None = None
+        self._user_name: str | None = None
+        self._key_exchanges = 0
         self._requests = 0
-        self._failed = 0
-        self._method = b""
+        self._tries_left = services.rules.max_auth_tries
         self._login: Login | None = None
         self._proven_key: PublicKey | None = None
         super().__init__(loop, options)
@@ -123,6 +133,10 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         self._services.observer.unauthenticated(self._services.limits.unauthenticated)
         self._services.connections.add(self)
         super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None = None) -> None:
+        self._leave_unauthenticated()
+        super().connection_lost(exc)
 
     def _cleanup(self, exc: Exception | None) -> None:
         self._leave_unauthenticated()
@@ -147,6 +161,10 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> Any:
         if pkttype == MSG_USERAUTH_REQUEST:
             self._check_request(packet.get_full_payload())
+        elif pkttype == MSG_KEXINIT:
+            self._key_exchanges += 1
+            if self._key_exchanges > 1 and self._login is None:
+                raise asyncssh.ProtocolError("No second key exchange before authentication")
         return super().process_packet(pkttype, pktid, packet)
 
     def _check_request(self, message: bytes) -> None:
@@ -154,60 +172,78 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         packet = SSHPacket(message)
         packet.get_byte()
         try:
-            user_name, _service, self._method = packet.get_string(), packet.get_string(), packet.get_string()
-        except PacketDecodeError:
+            # As it was sent: asyncssh hands on what saslprep (RFC 4013) makes of it, which may be another user's name.
+            user_name, _service, method = packet.get_string().decode("utf-8"), packet.get_string(), packet.get_string()
+        except (PacketDecodeError, UnicodeDecodeError):
             raise asyncssh.ProtocolError("Malformed authentication request") from None
-        if self._user_name_bytes not in (None, user_name):
+        if self._user_name not in (None, user_name):
             raise asyncssh.ProtocolError("A connection has one user name")
-        self._user_name_bytes = user_name
+        if self._requests == 0 and method == b"none":
+            self._tries_left += 1  # how clients ask which methods there are
+        self._user_name = user_name
         self._requests += 1
         if self._login is not None or self._requests > REQUESTS_PER_TRY * self._services.rules.max_auth_tries:
             raise asyncssh.DisconnectError(asyncssh.DISC_PROTOCOL_ERROR, _for_client(TooManyAttempts()))
 
     def send_userauth_failure(self, partial_success: bool) -> None:
-        if self._method != b"none":
-            self._failed += 1
-        if self._failed >= self._services.rules.max_auth_tries:
+        self._tries_left -= 1
+        if self._tries_left <= 0:
             raise asyncssh.DisconnectError(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, _for_client(TooManyAttempts()))
         super().send_userauth_failure(partial_success)
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """``msg`` is empty for a probe, which proves nothing and records nothing (CVE-2024-45337)."""
         began = self._loop.time()
-        if await self._judge_key(username, key_data, msg, signature):
+        if await self._judge_key(key_data, msg, signature):
             return True
-        await self._refuse(username, "publickey", began)
+        await self._refuse("publickey", began)
         return False
 
-    async def _judge_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
+    async def _judge_key(self, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         try:
             key = _public_key(key_data)
         except (KeyRefused, ValueError):
             return False
-        if not await self._is_registered(username, key):
+        try:
+            registered = await self._is_registered(key)
+            unavailable = None
+        except Unavailable as error:  # of a key that was known: its holder learns why, after the proof
+            registered, unavailable = True, error
+        if not registered:
             return False
         if not msg:
             return True
         if not _verify(key_data, String(self._session_id) + msg, signature):
             return False
         try:
-            login = await self._services.authentication.key_login(username, key, self._address)
+            if unavailable is not None:
+                raise unavailable
+            login = await self._services.authentication.key_login(self._name, key, self._address)
         except Unavailable as error:
-            raise self._disconnect_error(error) from None
+            raise self._unavailable(error, "publickey") from None
         except JHSSHError:
             return False
         self._login, self._proven_key = login, key
         return True
 
-    async def _is_registered(self, username: str, key: PublicKey) -> bool:
+    @property
+    def _name(self) -> str:
+        """The login name, as it was sent."""
+        assert self._user_name is not None, "there is a request"
+        return self._user_name
+
+    async def _is_registered(self, key: PublicKey) -> bool:
+        """Raises Unavailable where the key was known but cannot be confirmed; a stranger learns nothing."""
         services = self._services
-        known = services.authentication.knows_key(username, key)
+        known = services.authentication.knows_key(self._name, key)
         may_fetch = known or services.failures.spend(self._address)
-        # Less than the floor: an answer that waited for a user server must not come a floor later than one for a user who is none.
+        # Less than the floor: an answer that waited for a user server must not come a floor later than one for nobody.
         wait = services.rules.known_key_wait if known else 0.8 * services.rules.failure_floor
         try:
-            found = await asyncio.wait_for(services.authentication.accepts_key(username, key, may_fetch=may_fetch), wait)
-        except (JHSSHError, asyncio.TimeoutError):
+            found = await asyncio.wait_for(services.authentication.accepts_key(self._name, key, may_fetch=may_fetch), wait)
+        except (JHSSHError, asyncio.TimeoutError) as error:
+            if known and isinstance(error, Unavailable):
+                raise
             return False
         if found and not known:
             services.failures.give_back(self._address)
@@ -219,27 +255,31 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         services = self._services
         try:
             if not services.failures.spend(self._address):
-                raise TokenInvalid(explanation="too many failures from this address")
-            login = await services.authentication.token_login(username, password, self._address)
+                raise self._disconnect_error(TooManyAttempts())
+            login = await services.authentication.token_login(self._name, password, self._address)
         except Unavailable as error:
-            services.observer.refused(self._address, username, "password", error.code)
             await self._floor(began)
-            raise self._disconnect_error(error) from None
+            raise self._unavailable(error, "password") from None
         except JHSSHError:
-            await self._refuse(username, "password", began)
+            await self._refuse("password", began)
             return False
         services.failures.give_back(self._address)
         self._login = login
         return True
 
     async def change_password(self, username: str, old_password: str, new_password: str) -> bool:
-        await self._refuse(username, "password", self._loop.time())
+        await self._refuse("password", self._loop.time())
         return False
 
-    async def _refuse(self, username: str, method: str, began: float) -> None:
+    async def _refuse(self, method: str, began: float) -> None:
         code = TokenInvalid.code if method == "password" else KeyUnknown.code
-        self._services.observer.refused(self._address, username, method, code)
+        self._services.observer.refused(self._address, self._name, method, code)
         await self._floor(began)
+
+    def _unavailable(self, error: Unavailable, method: str) -> asyncssh.DisconnectError:
+        self._services.log.warning("No login from %s: %s", printable(self._address), error)
+        self._services.observer.refused(self._address, self._name, method, error.code)
+        return self._disconnect_error(error)
 
     async def _floor(self, began: float) -> None:
         """Waits until a whole number of floors has passed, so that the time taken does not tell why."""
@@ -265,8 +305,12 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
             self._services.log.warning("No entry to %s for %s: %s", login.target, printable(self._address), error)
             self._services.observer.refused(self._address, str(login.target), login.method, error.code)
             raise self._disconnect_error(error) from None
-        await super().send_userauth_success()
-        self._start_relay(login, server)
+        try:
+            await super().send_userauth_success()
+            self._start_relay(login, server)
+        except BaseException:
+            server.abort()
+            raise
 
     def _key_still_counts(self) -> bool:
         return (
@@ -278,7 +322,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
     def _start_relay(self, login: Login, server: UpstreamConnection) -> None:
         services = self._services
         services.observer.opened(login)
-        relay = Relay(self, server, log=services.log, on_data=lambda count: services.activity.saw_data(login.target, count))
+        relay = Relay(self, server, name=str(login.target), on_data=lambda count: services.activity.saw_data(login.target, count))
 
         self.when_ended(lambda _reason: services.observer.closed(login, *relay.bytes))
         relay.start()
@@ -313,9 +357,15 @@ def _verify(blob: bytes, signed: bytes, signature: bytes) -> bool:
         algorithm = SSHPacket(signature).get_string()
         key = decode_ssh_public_key(blob)
         key.set_touch_required(True)
-        return algorithm != SHA1_SIGNATURE and key.verify(signed, signature)
+        return algorithm.decode("ascii") in SIGNATURES and key.verify(signed, signature)
     except (PacketDecodeError, asyncssh.KeyImportError, ValueError):
         return False
+
+
+def _supported_signatures() -> list[str]:
+    """SIGNATURES less those for which this machine lacks a library (sk-, where fido2 is not installed)."""
+    known = asyncssh.public_key.get_public_key_algs()
+    return [name for name in SIGNATURES if name.encode("ascii") in known]
 
 
 async def make_options(**options: Any) -> asyncssh.SSHServerConnectionOptions:
@@ -323,6 +373,7 @@ async def make_options(**options: Any) -> asyncssh.SSHServerConnectionOptions:
     made = await asyncssh.SSHServerConnectionOptions.construct(
         config=None,
         server_factory=_Methods,
+        signature_algs=_supported_signatures(),
         host_based_auth=False,
         kbdint_auth=False,
         gss_host=None,

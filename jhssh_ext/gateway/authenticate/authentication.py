@@ -42,9 +42,10 @@ class Authentication:
         return self._keys.knows(target, key)
 
     async def key_login(self, login_name: str, key: PublicKey, address: str) -> Login:
-        """After the signature was verified. Raises KeyUnknown or HubUnavailable."""
+        """After the signature was verified. Raises KeyUnknown, HubUnavailable or ServerUnreachable."""
         target = await self._resolve(login_name)
-        if target is None or not self._keys.knows(target, key):
+        # The name may have been accepted for another server that it may mean.
+        if target is None or not await self._keys.holds(target, key, may_fetch=True):
             raise KeyUnknown
         return Login(target, "publickey", key.fingerprint, address, may_start=True)
 

@@ -1,4 +1,6 @@
-"""The gateway's copy of the key stores, in memory; ages decide when it is fetched anew. DESIGN: "Keys and their cache".
+"""The gateway's copy of the key stores, in memory; ages decide when it is fetched anew.
+
+docs/architecture.md, "Keys and their cache":
 
     age of the copy        key in it   the user server is asked   answer
     over max_age           yes or no   yes                        from the new copy
@@ -17,6 +19,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from ...errors import Denied, JHSSHError, KeyUnknown, ServerUnreachable, ShuttingDown, Unavailable
@@ -29,9 +32,18 @@ STALE = float("-inf")
 log = logging.getLogger("jhssh.key_cache")
 
 
+class Fetched(NamedTuple):
+    """What a user server says, and in which of its lives (``ServerState.spawn``)."""
+
+    keys: frozenset[PublicKey]
+    spawn: str
+
+
 @dataclass
 class _Copy:
     keys: frozenset[PublicKey]
+    spawn: str
+    """the spawn that was asked last"""
     checked: float
     """when it was known to be right"""
     failed: float = STALE
@@ -49,7 +61,7 @@ class KeyCache:
 
     def __init__(
         self,
-        fetch: Callable[[UserServer], Awaitable[frozenset[PublicKey]]],
+        fetch: Callable[[UserServer], Awaitable[Fetched]],
         *,
         max_age: float = 900.0,
         fresh_age: float = 120.0,
@@ -81,6 +93,11 @@ class KeyCache:
         """Is the key in the copy, whatever its age? No input or output."""
         copy = self._copy(target)
         return copy is not None and key in copy.keys
+
+    def is_of(self, target: UserServer, spawn: str) -> bool:
+        """Was the copy fetched from this spawn? If not, the server, or even its user, may have been made anew since."""
+        copy = self._copy(target)
+        return copy is not None and copy.spawn == spawn and copy.checked != STALE
 
     async def holds(self, target: UserServer, key: PublicKey, *, may_fetch: bool) -> bool:
         """The table above. Without ``may_fetch`` nobody is asked, and a copy over max_age holds nothing.
@@ -176,21 +193,21 @@ class KeyCache:
             async with own, self._slots:
                 # The copy is as old as the question, not the answer.
                 asked = self._clock()
-                keys = await self._fetch(target)
-            self._store(target, _Copy(keys, asked))
+                fetched = await self._fetch(target)
+            self._store(target, _Copy(*fetched, asked))
             outcome = "OK"
         except KeyUnknown as gone:
             outcome = gone.code
-            self._store(target, _Copy(NO_KEYS, asked))
+            self._store(target, _Copy(NO_KEYS, "", asked))
             raise
         except Denied as stopped:
             outcome = stopped.code
-            self._store(target, _Copy(self._known(target), asked))
+            self._store(target, _Copy(*self._known(target), asked))
             raise
         except Unavailable as failure:
             outcome = failure.code
             copy = self._copy(target)
-            self._store(target, _Copy(self._known(target), copy.checked if copy else STALE, self._clock(), failure))
+            self._store(target, _Copy(*self._known(target), copy.checked if copy else STALE, self._clock(), failure))
             log.info("keys of %s: %s", target, failure)
             raise
         finally:
@@ -198,9 +215,9 @@ class KeyCache:
             self._outrun.discard(target)
             self._fetched(outcome)
 
-    def _known(self, target: UserServer) -> frozenset[PublicKey]:
+    def _known(self, target: UserServer) -> Fetched:
         copy = self._copy(target)
-        return copy.keys if copy else NO_KEYS
+        return Fetched(copy.keys, copy.spawn) if copy else Fetched(NO_KEYS, "")
 
     def _copy(self, target: UserServer) -> _Copy | None:
         return self._with_keys.get(target) or self._without.get(target)

@@ -8,6 +8,7 @@ asyncssh is pinned to a minor version; ``tests/gateway/connect/test_endpoint.py`
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
@@ -22,12 +23,18 @@ MAX_HELD_MESSAGES = 64
 """what the other side may send before the relay is there; sshd sends one or two (hostkeys-00)"""
 HIGH_WATER, LOW_WATER = 1 << 20, 1 << 18
 """bytes waiting to be sent on one hop before reading from the other stops, and goes on"""
-MAX_INFLATED = 1 << 20
-"""bytes that one compressed packet may become: RFC 4253, section 6.1 asks for 32768, OpenSSH sends up to 256 KiB"""
+MAX_BACKLOG, MAX_BACKLOG_UNAUTHENTICATED = 32 << 20, 1 << 18
+"""bytes waiting to be sent on one hop that end the connection; what honest ends have in flight when both hops exchange keys at
+once is the sum of their windows, 2 MiB a channel with OpenSSH"""
+MESSAGE_OVERHEAD = 256
+"""bytes of memory that a message held back takes, however short"""
+MAX_INFLATED = (1 << 18) + 4096
+"""bytes that one compressed packet may become: RFC 4253, section 6.1 asks for 32768, OpenSSH's limit is 256 KiB"""
 CLOSE_TIMEOUT = 5.0
 """seconds for what is left to be sent when a connection ends"""
 
 Sink = Callable[[bytes], None]
+log = logging.getLogger("jhssh.endpoint")
 
 
 class _BoundedDecompressor:
@@ -68,6 +75,8 @@ class Endpoint(SSHConnection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._sink: Sink | None = None
+        self._pause_wanted = False
+        self._reading_paused = False
         self._held: list[bytes] = []
         self._deferred_bytes = 0
         self._over_high_water = False
@@ -98,22 +107,17 @@ class Endpoint(SSHConnection):
 
     def relay_message(self, message: bytes) -> None:
         """Sends one message: type byte and payload, unchanged."""
-        if self._transport is None or self._transport.is_closing():
-            return
-        self.send_packet(message[0], message[1:])
-        if not self._kex_complete:
-            # While keys are exchanged anew asyncssh holds messages back without a bound, and a client can make that last.
-            self._deferred_bytes += len(message)
-            self._tell_pressure()
+        if self._transport is not None and not self._transport.is_closing():
+            self.send_packet(message[0], message[1:])
 
     def pause(self, paused: bool) -> None:
-        """Stops or resumes reading from the network."""
-        transport = self._transport
-        if transport is not None and not transport.is_closing():
-            if paused:
-                transport.pause_reading()
-            else:
-                transport.resume_reading()
+        """Stops or resumes reading; what has arrived already waits too.
+
+        Not while keys are exchanged on this hop: that needs reading, and what is held back for it here would wait for ever if the
+        other hop was paused for the same reason.
+        """
+        self._pause_wanted = paused
+        self._apply_pause()
 
     def end(self, code: int, sentence: str) -> None:
         """Sends what is left and a DISCONNECT (RFC 4253, section 11.1), then closes; aborts after CLOSE_TIMEOUT."""
@@ -145,17 +149,38 @@ class Endpoint(SSHConnection):
         self._over_high_water = False
         self._tell_pressure()
 
+    def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
+        deferred = len(self._deferred_packets)
+        super().send_packet(pkttype, *args, handler=handler)
+        if len(self._deferred_packets) > deferred:
+            # While keys are exchanged anew asyncssh holds messages back without a bound, and a peer can make that last.
+            self._deferred_bytes += sum(map(len, args)) + MESSAGE_OVERHEAD
+            self._tell_pressure()
+        self._bound_backlog()
+
+    def _send_kexinit(self) -> None:
+        super()._send_kexinit()
+        self._apply_pause()
+
     def _send_deferred_packets(self) -> None:
         self._deferred_bytes = 0
         super()._send_deferred_packets()
         self._tell_pressure()
+        self._apply_pause()
+
+    def _recv_pkthdr(self) -> bool:
+        # A read may hold many packets, and a compressed one becomes a hundred times its size: the rest waits as well.
+        return not self._reading_paused and super()._recv_pkthdr()
 
     def _cleanup(self, exc: Exception | None) -> None:
         callbacks, self._on_end = self._on_end, []
         self._sink, self._held = None, []
         super()._cleanup(exc)
         for callback in callbacks:
-            callback(exc)
+            try:
+                callback(exc)
+            except Exception:  # whatever it is, the others must hear that the connection is gone
+                log.exception("a connection's end was not taken note of")
 
     @property
     def _decompressor(self) -> Any:
@@ -164,6 +189,29 @@ class Endpoint(SSHConnection):
     @_decompressor.setter
     def _decompressor(self, decompressor: Decompressor | None) -> None:
         self.__dict__["_bounded_decompressor"] = _BoundedDecompressor(decompressor) if decompressor else None
+
+    def _apply_pause(self) -> None:
+        transport, paused = self._transport, self._pause_wanted and self._kex_complete
+        if paused == self._reading_paused or transport is None or transport.is_closing():
+            return
+        self._reading_paused = paused
+        if paused:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
+            self._loop.call_soon(self._recv_arrived)
+
+    def _recv_arrived(self) -> None:
+        if self._transport is not None and self._inpbuf and not self._reading_paused:
+            self._recv_data()
+
+    def _bound_backlog(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        limit = MAX_BACKLOG if self._auth_complete else MAX_BACKLOG_UNAUTHENTICATED
+        if transport.get_write_buffer_size() + self._deferred_bytes > limit:
+            self._force_close(ConnectionError("the other end takes nothing of what it asked for"))
 
     def _tell_pressure(self) -> None:
         pressure = self._over_high_water or self._deferred_bytes > HIGH_WATER

@@ -24,20 +24,15 @@ from .bounded_http import BoundedClient, NoAnswer
 from .hub_models import (
     EventLines,
     Progress,
-    ServerModel,
     StartAnswer,
     TokenModel,
     UserModel,
     WrongShape,
-    may,
-    may_start,
     parse_object,
     start_answer,
     token_model,
     user_model,
 )
-
-__all__ = ["HubClient", "Progress", "ServerModel", "StartAnswer", "TokenModel", "UserModel", "may", "may_start"]
 
 MAX_ANSWER = 1 << 20
 MAX_TOKEN = 512

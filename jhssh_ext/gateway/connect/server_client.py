@@ -14,17 +14,18 @@ from ...errors import KeyRefused, ServerUnreachable
 from ...identifiers import AUDIENCE, opaque_id
 from ...login_names import UserServer
 from ...payloads import ServerState
-from ...public_keys import PublicKey, parse_line
+from ...public_keys import PublicKey, listed_key
 from ...signed_http import ANSWER_TYPE, SCHEME, BadSignature, sign_request, verify_answer
 from .bounded_http import BoundedClient, NoAnswer
 
 MAX_ANSWER = 1 << 20
 """bytes: the signed answer, base64"""
-MAX_KEYS = 2000
+MAX_KEYS = 1100
+"""what an honest extension lists at the most: two files of 500, and some to spare"""
 CONNECT_TIMEOUT = 5.0
 REQUEST_TIMEOUT = 10.0
 
-# A thousand keys take a quarter of a second to check, and JSON of 10^6 values much memory: one at a time, beside the event loop.
+# JSON of 10^6 values takes time and much memory: one answer at a time, beside the event loop.
 _parser = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jhssh-keys")
 
 
@@ -73,7 +74,7 @@ def _keys(body: Any) -> frozenset[PublicKey]:
         if not isinstance(line, str):
             raise ValueError("an entry without public_key")
         try:
-            keys.add(parse_line(line))
+            keys.add(listed_key(line))
         except KeyRefused:
             # A newer extension may take types that this gateway does not know: they open nothing here, and the others count.
             continue

@@ -12,7 +12,8 @@ from contextlib import aclosing
 from ...errors import HubUnavailable, KeyUnknown, ServerStopped, ShuttingDown, SpawnFailed, SSHNotEnabled
 from ...login_names import UserServer
 from ...payloads import ServerState
-from .hub_client import HubClient, ServerModel
+from .hub_client import HubClient
+from .hub_models import ServerModel
 
 MAX_MESSAGES = 200
 """progress messages shown for one start"""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import asyncssh
 from asyncssh.connection import SSHClientConnectionOptions
 
-from ...errors import HostKeyMismatch, ServerUnreachable, ShuttingDown
+from ...errors import HostKeyMismatch, ServerUnreachable
 from ...identifiers import printable
 from ...login_names import UserServer
 from ...payloads import ServerState
@@ -28,21 +27,18 @@ class UpstreamConnection(Endpoint, asyncssh.SSHClientConnection):
 class Upstream:
     """Opens connections to user servers."""
 
-    def __init__(self, user_ca: UserCA, *, timeout: float, is_closing: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, user_ca: UserCA, *, timeout: float) -> None:
         """``timeout``: seconds in all for a user server whose sshd does not listen yet."""
         self._user_ca = user_ca
         self._timeout = timeout
-        self._is_closing = is_closing
 
     async def connect(self, target: UserServer, state: ServerState) -> UpstreamConnection:
         """An authenticated connection, not relayed yet.
 
-        Raises HostKeyMismatch, ServerUnreachable or ShuttingDown.
+        Raises HostKeyMismatch or ServerUnreachable.
         """
         deadline = asyncio.get_running_loop().time() + self._timeout
         while True:
-            if self._is_closing():
-                raise ShuttingDown
             try:
                 return await asyncio.wait_for(self._try(target, state), TRY_TIMEOUT)
             except asyncssh.HostKeyNotVerifiable:
@@ -73,6 +69,7 @@ class Upstream:
             port=state.port,
             username=state.user,
             client_keys=[(credential.key, credential.certificate)],
+            x509_trusted_certs=None,
             known_hosts=([asyncssh.import_public_key(state.host_key)], [], []),
             agent_path=None,
             agent_forwarding=False,

@@ -6,7 +6,7 @@ and the replies that pass leave in the order of their requests (RFC 4254, sectio
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -39,9 +39,13 @@ CHANNEL_REQUESTS = (
 """by sender"""
 
 MAX_CHANNELS = 1024
-MAX_PENDING = 1024
-"""requests without a reply yet, per direction and per channel"""
+MAX_PENDING = 4096
+"""requests without a reply yet, of both sides and all channels"""
 MAX_FORWARDS = 256
+MAX_ADDRESS = 1024
+"""bytes of an address or path to forward; a name in the DNS has 255, a path of a socket 107"""
+MAX_REMEMBERED = 1024
+"""channels that are closed, and for which a message may still be on its way"""
 
 
 class ProtocolViolation(Exception):
@@ -57,8 +61,8 @@ class _Request:
     """A request that waits for its reply; ``relayed`` is False where the reply is a refusal made here."""
 
     relayed: bool
-    granted: Callable[[bytes], None] | None = None
-    """called with the reply if it is a success"""
+    settle: Callable[[bool, bytes], None] | None = None
+    """called with the outcome and the reply; where no reply is wanted, with a success and nothing"""
 
 
 @dataclass
@@ -78,7 +82,10 @@ class Policy:
         self._send = send
         self._channels: tuple[dict[int, _Channel], dict[int, _Channel]] = ({}, {})  # by side, by its own number
         self._pending: tuple[deque[_Request], deque[_Request]] = (deque(), deque())  # global requests, by the side that asked
+        self._gone: tuple[OrderedDict[int, None], OrderedDict[int, None]] = (OrderedDict(), OrderedDict())  # as _channels
+        self._waiting = 0  # requests in all queues
         self._forwards: set[tuple[bytes, bytes, int]] = set()  # (request, address or path, port)
+        self._forwards_asked = 0
         self._on_request: set[bytes] = set()  # channel requests of the client that succeeded
 
     def take(self, side: int, message: bytes) -> None:
@@ -86,8 +93,9 @@ class Policy:
         kind = message[0]
         try:
             if p.CHANNEL_WINDOW_ADJUST <= kind <= p.CHANNEL_EOF:
-                self._channel(side, message)
-                self._send(OTHER[side], message)
+                channel = self._channel(side, message)
+                if channel is not None and side not in channel.closed:
+                    self._send(OTHER[side], message)
             elif kind == p.CHANNEL_REQUEST:
                 self._channel_request(side, message)
             elif kind in (p.CHANNEL_SUCCESS, p.CHANNEL_FAILURE):
@@ -113,18 +121,36 @@ class Policy:
         packet = p.reader(message)
         request = p.name(packet)
         want_reply = packet.get_boolean()
-        granted = None
+        settle = None
         allowed = request in GLOBAL_REQUESTS[side]
         if allowed and (request in FORWARDS or request in CANCELS):
             address = packet.get_string()
             port = packet.get_uint32() if request.endswith(b"tcpip-forward") else 0
+            if len(address) > MAX_ADDRESS:
+                raise p.Malformed("an address too long for any")
             if request in CANCELS:
-                forward = (CANCELS[request], address, port)
-                granted = lambda _reply: self._forwards.discard(forward)  # noqa: E731
+                settle = self._cancelled((CANCELS[request], address, port))
             else:
-                allowed = want_reply and len(self._forwards) < MAX_FORWARDS
-                granted = lambda reply: self._forwards.add((request, address, _bound_port(port, reply)))  # noqa: E731
-        self._ask(side, self._pending[side], _Request(allowed, granted), want_reply, message, p.REQUEST_FAILED)
+                allowed = want_reply and len(self._forwards) + self._forwards_asked < MAX_FORWARDS
+                settle = self._forwarded(request, address, port) if allowed else None
+        self._ask(side, self._pending[side], _Request(allowed, settle), want_reply, message, p.REQUEST_FAILED)
+
+    def _forwarded(self, request: bytes, address: bytes, port: int) -> Callable[[bool, bytes], None]:
+        self._forwards_asked += 1
+
+        def settle(success: bool, reply: bytes) -> None:
+            self._forwards_asked -= 1
+            if success:
+                self._forwards.add((request, address, _bound_port(port, reply)))
+
+        return settle
+
+    def _cancelled(self, forward: tuple[bytes, bytes, int]) -> Callable[[bool, bytes], None]:
+        def settle(success: bool, _reply: bytes) -> None:
+            if success:
+                self._forwards.discard(forward)
+
+        return settle
 
     def _global_reply(self, side: int, message: bytes) -> None:
         success = message[0] == p.REQUEST_SUCCESS
@@ -132,12 +158,18 @@ class Policy:
 
     # channels (RFC 4254, section 5)
 
-    def _channel(self, side: int, message: bytes) -> _Channel:
-        """The open channel that a message sent by ``side`` is for."""
-        channel = self._channels[OTHER[side]].get(p.recipient(message))
-        if channel is None or channel.numbers[side] is None or side in channel.closed:
-            raise ProtocolViolation(side, f"message {message[0]} for a channel that is not open")
-        return channel
+    def _channel(self, side: int, message: bytes) -> _Channel | None:
+        """The channel that a message sent by ``side`` is for; None if both sides closed it meanwhile: then nobody needs it.
+
+        sshd and ssh send requests (keepalive, window-change) on channels that they have closed and the other side has not.
+        """
+        number = p.recipient(message)
+        channel = self._channels[OTHER[side]].get(number)
+        if channel is not None and channel.numbers[side] is not None:
+            return channel
+        if channel is None and number in self._gone[OTHER[side]]:
+            return None
+        raise ProtocolViolation(side, f"message {message[0]} for a channel that is not open")
 
     def _channel_open(self, side: int, message: bytes) -> None:
         packet = p.reader(message)
@@ -157,6 +189,7 @@ class Policy:
         numbers: list[int | None] = [None, None]
         numbers[side] = number
         self._channels[side][number] = _Channel(side, numbers)
+        self._gone[side].pop(number, None)
         self._send(OTHER[side], message)
 
     def _asked_for(self, kind: bytes, packet: SSHPacket) -> bool:
@@ -183,36 +216,55 @@ class Policy:
                 raise ProtocolViolation(side, "confirmed a channel under a number in use")
             channel.numbers[side] = own_number
             self._channels[side][own_number] = channel
+            self._gone[side].pop(own_number, None)
         else:
             del self._channels[opener][number]
         self._send(opener, message)
 
     def _channel_close(self, side: int, message: bytes) -> None:
         channel = self._channel(side, message)
+        if channel is None or side in channel.closed:
+            raise ProtocolViolation(side, "closed a channel twice")
         channel.closed.add(side)
         if len(channel.closed) == 2:
-            for each in (CLIENT, SERVER):
-                number = channel.numbers[each]
-                if number is not None:
-                    del self._channels[each][number]
+            self._remove(channel)
         self._send(OTHER[side], message)
+
+    def _remove(self, channel: _Channel) -> None:
+        self._waiting -= sum(map(len, channel.pending))
+        for side in (CLIENT, SERVER):
+            number = channel.numbers[side]
+            assert number is not None, "only open channels are closed"
+            del self._channels[side][number]
+            self._gone[side][number] = None
+            if len(self._gone[side]) > MAX_REMEMBERED:
+                self._gone[side].popitem(last=False)
 
     # channel requests (RFC 4254, section 5.4)
 
     def _channel_request(self, side: int, message: bytes) -> None:
         channel = self._channel(side, message)
+        if channel is None:
+            return
         packet = p.reader(message)
         packet.get_uint32()
         request = p.name(packet)
         want_reply = packet.get_boolean()
-        granted = None
-        if request in ON_REQUEST.values():
-            granted = lambda _reply: self._on_request.add(request)  # noqa: E731
         allowed = request in CHANNEL_REQUESTS[side]
-        self._ask(side, channel.pending[side], _Request(allowed, granted), want_reply, message, self._failure(channel, side))
+        settle = self._allowed_from_now(request) if request in ON_REQUEST.values() else None
+        self._ask(side, channel.pending[side], _Request(allowed, settle), want_reply, message, self._failure(channel, side))
+
+    def _allowed_from_now(self, request: bytes) -> Callable[[bool, bytes], None]:
+        def settle(success: bool, _reply: bytes) -> None:
+            if success:
+                self._on_request.add(request)
+
+        return settle
 
     def _channel_reply(self, side: int, message: bytes) -> None:
         channel = self._channel(side, message)
+        if channel is None:
+            return
         asker = OTHER[side]
         success = message[0] == p.CHANNEL_SUCCESS
         self._answer(side, channel.pending[asker], success, message, self._failure(channel, asker))
@@ -229,11 +281,12 @@ class Policy:
         self, side: int, pending: deque[_Request], request: _Request, want_reply: bool, message: bytes, refusal: bytes
     ) -> None:
         if want_reply:
-            if len(pending) >= MAX_PENDING:
+            if self._waiting >= MAX_PENDING:
                 raise ProtocolViolation(side, "too many requests without a reply")
+            self._waiting += 1
             pending.append(request)
-        elif request.relayed and request.granted:
-            request.granted(b"")  # no reply will come (OpenSSH asks for agent forwarding like this)
+        elif request.relayed and request.settle:
+            request.settle(True, b"")  # no reply will come (OpenSSH asks for agent forwarding like this)
         if request.relayed:
             self._send(OTHER[side], message)
         self._refuse_due(side, pending, refusal)
@@ -241,15 +294,17 @@ class Policy:
     def _answer(self, side: int, pending: deque[_Request], success: bool, message: bytes, refusal: bytes) -> None:
         if not pending:
             raise ProtocolViolation(side, "answered what was not asked")
+        self._waiting -= 1
         request = pending.popleft()
-        if success and request.granted:
-            request.granted(message)
+        if request.settle:
+            request.settle(success, message)
         self._send(OTHER[side], message)
         self._refuse_due(OTHER[side], pending, refusal)
 
     def _refuse_due(self, side: int, pending: deque[_Request], refusal: bytes) -> None:
         """Sends the refusals that no earlier reply is waited for any more."""
         while pending and not pending[0].relayed:
+            self._waiting -= 1
             pending.popleft()
             self._send(side, refusal)
 

@@ -9,6 +9,7 @@ from ..connect.endpoint import Endpoint
 from . import packets
 from .policy import CLIENT, OTHER, SERVER, Policy, ProtocolViolation
 
+log = logging.getLogger("jhssh.relay")
 SERVER_GONE = "Your server closed the connection."
 SERVER_BROKE_PROTOCOL = "Your server sent something that no SSH server sends; the connection was ended to protect you."
 CLIENT_BROKE_PROTOCOL = "The client sent something that no SSH client sends."
@@ -22,12 +23,14 @@ class Relay:
         client: Endpoint,
         server: Endpoint,
         *,
-        log: logging.Logger | logging.LoggerAdapter[logging.Logger],
+        name: str,
         on_data: Callable[[int], None],
     ) -> None:
-        """``on_data`` is told the bytes of each CHANNEL_DATA and EXTENDED_DATA message: what counts as activity."""
+        """``name`` says for the log whose it is.
+
+        ``on_data`` is told the bytes of each CHANNEL_DATA and EXTENDED_DATA message: what counts as activity."""
         self._ends = (client, server)
-        self._log = log
+        self._name = name
         self._on_data = on_data
         self._policy = Policy(self._send)
         self._violated = False
@@ -55,7 +58,7 @@ class Relay:
             self._policy.take(side, message)
         except ProtocolViolation as violation:
             self._violated = True
-            self._log.warning("Relay ended: %s", violation)
+            log.warning("The relay of %s was ended: %s", self._name, violation)
             sentence = CLIENT_BROKE_PROTOCOL if violation.side == CLIENT else SERVER_BROKE_PROTOCOL
             for end in self._ends:
                 end.end(packets.DISCONNECT_PROTOCOL_ERROR, sentence)

@@ -7,7 +7,8 @@ import re
 
 from ...errors import JHSSHError, TokenInvalid, TooManyAttempts
 from ...login_names import MAX_LOGIN_NAME, UserServer
-from ..connect.hub_client import HubClient, may
+from ..connect.hub_client import HubClient
+from ..connect.hub_models import may
 from .handlers import Handler
 from .key_refresher import KeyRefresher
 

@@ -16,7 +16,7 @@ from jhssh_ext.gateway.accept.entry import Entry
 from jhssh_ext.gateway.accept.limits import ConnectionLimits, FailureBudget
 from jhssh_ext.gateway.accept.ssh_server import ClientConnection, Rules, Services, make_options
 from jhssh_ext.gateway.authenticate.authentication import Authentication
-from jhssh_ext.gateway.authenticate.key_cache import KeyCache
+from jhssh_ext.gateway.authenticate.key_cache import Fetched, KeyCache
 from jhssh_ext.gateway.authenticate.login import Login
 from jhssh_ext.gateway.connect.hub_models import ServerModel, TokenModel, UserModel
 from jhssh_ext.gateway.connect.upstream import Upstream
@@ -187,9 +187,11 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     keys: dict[UserServer, set[PublicKey]] = {}
     fetches: list[UserServer] = []
 
-    async def fetch(target: UserServer) -> frozenset[PublicKey]:
+    async def fetch(target: UserServer) -> Fetched:
         fetches.append(target)
-        return frozenset(keys.get(target, set()))
+        if hub.down:
+            raise HubUnavailable
+        return Fetched(frozenset(keys.get(target, set())), starter.state.spawn)
 
     cache = KeyCache(fetch)
     services = Services(

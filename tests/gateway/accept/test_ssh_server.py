@@ -192,7 +192,7 @@ async def test_a_public_key_alone_starts_nothing_and_asks_once(door: Door) -> No
     door.register(ALICE, door.key)
     blob = door.key.public_data
     for _ in range(5):
-        connection, answers = await _raw(door, "alice")
+        connection, _ = await _raw(door, "alice")
         packets: list[bytes] = [Boolean(False), String(b"ssh-ed25519"), String(blob)]
         connection.send_packet(50, _request("alice", b"publickey", *packets))
         connection.abort()
@@ -239,12 +239,13 @@ async def test_progress_is_shown_while_the_server_starts(door: Door) -> None:
         assert shown == ["Pulling [2J image\r\n", "50 %\r\n"]
 
 
-async def test_a_key_removed_meanwhile_is_refused_after_the_start(door: Door) -> None:
+async def test_a_key_of_an_earlier_spawn_is_read_anew_before_it_counts(door: Door) -> None:
+    """The server was started by this login, or in the browser; or the very user was made anew."""
     door.register(ALICE, door.key)
     async with await door.connect("alice", client_keys=[door.key]):
         pass
     door.keys.clear()
-    door.starter.starts = True
+    door.starter.state = replace(door.starter.state, spawn="2")
     with pytest.raises(asyncssh.DisconnectError, match="KEY_UNKNOWN"):
         await door.connect("alice", client_keys=[door.key])
     await _refusal(door, "alice", client_keys=[door.key])
@@ -273,6 +274,20 @@ async def test_a_hub_that_is_down_is_told_apart_from_a_refusal_after_the_proof_o
         await door.connect("alice", client_keys=[door.key])
 
 
+async def test_a_known_key_that_cannot_be_confirmed_is_told_why_and_a_strange_one_is_not(door: Door) -> None:
+    door.register(ALICE, door.key)
+    async with await door.connect("alice", client_keys=[door.key]):
+        pass
+    door.hub.down = True
+    door.services.authentication._keys.expire(ALICE)
+    with pytest.raises(asyncssh.DisconnectError, match="HUB_UNAVAILABLE"):
+        await door.connect("alice", client_keys=[door.key])
+    stranger = asyncssh.generate_private_key("ssh-ed25519")
+    with pytest.raises(asyncssh.PermissionDenied):
+        await door.connect("alice", client_keys=[stranger])
+    assert len(door.record.logins) == 1
+
+
 async def test_connections_without_a_proof_are_bounded_per_address(door: Door) -> None:
     sockets = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(7)]
     greeted = 0
@@ -299,7 +314,8 @@ async def test_connections_of_a_user_are_bounded(door: Door) -> None:
 async def test_an_address_that_fails_too_often_is_refused_without_asking(door: Door) -> None:
     while door.services.failures.spend("127.0.0.1"):
         pass
-    await _refusal(door, "alice", password=TOKEN)
+    with pytest.raises(asyncssh.DisconnectError, match="TOO_MANY_ATTEMPTS"):
+        await door.connect("alice", password=TOKEN)
     await _refusal(door, "bob", client_keys=[door.key])
     assert door.hub.asked == []
     assert door.fetches == []
@@ -325,3 +341,40 @@ async def test_shutting_down_tells_the_clients_why(door: Door) -> None:
     for connection in list(door.services.connections):
         connection.shut_down()
     assert "SHUTTING_DOWN" in str(await asyncio.wait_for(reasons.get(), 10))
+
+
+@pytest.mark.parametrize("name", ["ali\xadce", "\uff41lice"])
+async def test_a_name_is_taken_as_it_was_sent(door: Door, name: str) -> None:
+    """saslprep (RFC 4013) makes alice of both, which is another user."""
+    door.hub.tokens[TOKEN] = alices_token("access:servers")
+    connection, answers = await _raw(door, "anyone")
+    connection.send_packet(50, _request(name, b"password", Boolean(False), String(TOKEN)))
+    assert await asyncio.wait_for(answers.get(), 10) == 51
+    assert "user alice" not in door.hub.asked
+    connection.abort()
+
+
+async def test_a_key_accepted_for_one_meaning_of_a_name_does_not_open_the_other(door: Door) -> None:
+    gpu, whole = UserServer("carol", "gpu"), UserServer("carol+gpu")
+    cache = door.services.entry._keys
+    door.register(gpu, door.key)
+    await cache.refresh(gpu)
+    door.register(whole, door.key)
+    await cache.refresh(whole)
+    del door.keys[gpu], door.hub.users["carol+gpu"]
+    cache.expire(gpu)
+    await _refusal(door, "carol+gpu", client_keys=[door.key])
+    assert door.starter.asked == []
+
+
+async def test_key_exchanges_before_a_proof_are_not_repeated(door: Door) -> None:
+    connection, answers = await _raw(door, "alice")
+    connection._send_kexinit()
+    assert await asyncio.wait_for(answers.get(), 10) == -1
+
+
+async def test_sha1_signatures_are_not_announced(door: Door) -> None:
+    connection, _ = await _raw(door, "alice")
+    assert b"rsa-sha2-256" in connection._server_sig_algs
+    assert b"ssh-rsa" not in connection._server_sig_algs
+    connection.abort()

@@ -7,7 +7,7 @@ import asyncssh
 import pytest
 
 from jhssh_ext.errors import HubUnavailable, JHSSHError, KeyUnknown, ServerStopped, ServerUnreachable, ShuttingDown, SSHNotEnabled
-from jhssh_ext.gateway.authenticate.key_cache import KeyCache
+from jhssh_ext.gateway.authenticate.key_cache import Fetched, KeyCache
 from jhssh_ext.login_names import UserServer
 from jhssh_ext.public_keys import PublicKey, parse_line
 
@@ -25,18 +25,19 @@ class Stores:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.spawn = "1"
         self.answer: frozenset[PublicKey] | JHSSHError = frozenset({KEY})
         self.asked: list[UserServer] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def fetch(self, target: UserServer) -> frozenset[PublicKey]:
+    async def fetch(self, target: UserServer) -> Fetched:
         self.asked.append(target)
         answer = self.answer
         await self.gate.wait()
         if isinstance(answer, JHSSHError):
             raise answer
-        return answer
+        return Fetched(answer, self.spawn)
 
     def cache(self, **keywords: int) -> KeyCache:
         return KeyCache(self.fetch, clock=lambda: self.now, **keywords)
@@ -335,3 +336,23 @@ async def test_outcomes_are_counted() -> None:
     with pytest.raises(ServerStopped):
         await cache.refresh(ALICE)
     assert outcomes == ["OK", "SERVER_STOPPED"]
+
+
+@pytest.mark.asyncio
+async def test_a_copy_belongs_to_the_spawn_that_it_came_from() -> None:
+    stores = Stores()
+    cache = stores.cache()
+    assert not cache.is_of(ALICE, "1")
+    await cache.refresh(ALICE)
+    assert cache.is_of(ALICE, "1")
+    stores.spawn = "2"
+    assert not cache.is_of(ALICE, "2")
+    stores.answer = STOPPED
+    with pytest.raises(ServerStopped):
+        await cache.refresh(ALICE)
+    assert not cache.is_of(ALICE, "2")
+    stores.answer = UP
+    await cache.refresh(ALICE)
+    assert cache.is_of(ALICE, "2")
+    cache.expire(ALICE)
+    assert not cache.is_of(ALICE, "2")

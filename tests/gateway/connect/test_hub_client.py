@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from jhssh_ext.errors import HubUnavailable, KeyUnknown
-from jhssh_ext.gateway.connect.hub_client import HubClient, Progress
+from jhssh_ext.gateway.connect.hub_client import HubClient
+from jhssh_ext.gateway.connect.hub_models import Progress
 from jhssh_ext.login_names import UserServer
 
 from ...fakes.http_server import Answer, FakeServer, Request, answering, http_server, response

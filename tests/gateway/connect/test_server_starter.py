@@ -17,7 +17,8 @@ from jhssh_ext.errors import (
     SpawnFailed,
     SSHNotEnabled,
 )
-from jhssh_ext.gateway.connect.hub_client import HubClient, Progress, ServerModel, StartAnswer, UserModel
+from jhssh_ext.gateway.connect.hub_client import HubClient
+from jhssh_ext.gateway.connect.hub_models import Progress, ServerModel, StartAnswer, UserModel
 from jhssh_ext.gateway.connect.server_starter import ServerStarter
 from jhssh_ext.login_names import UserServer
 from jhssh_ext.payloads import ServerState

@@ -6,7 +6,17 @@ import pytest
 from asyncssh.packet import Boolean, Byte, String, UInt32
 
 from jhssh_ext.gateway.relay import packets as p
-from jhssh_ext.gateway.relay.policy import CLIENT, MAX_CHANNELS, MAX_PENDING, SERVER, Policy, ProtocolViolation
+from jhssh_ext.gateway.relay.policy import (
+    CLIENT,
+    MAX_ADDRESS,
+    MAX_CHANNELS,
+    MAX_FORWARDS,
+    MAX_PENDING,
+    MAX_REMEMBERED,
+    SERVER,
+    Policy,
+    ProtocolViolation,
+)
 
 
 class Between:
@@ -229,8 +239,58 @@ def test_data_passes_on_open_channels_only(between: Between) -> None:
     assert between.take(SERVER, to_client) == [(CLIENT, to_client)]
     between.take(CLIENT, on_channel(p.CHANNEL_CLOSE, 9))
     assert between.take(SERVER, to_client) == [(CLIENT, to_client)]  # the server has not closed its half
+    assert between.take(CLIENT, to_server) == []
     with pytest.raises(ProtocolViolation):
-        between.take(CLIENT, to_server)
+        between.take(CLIENT, on_channel(p.CHANNEL_CLOSE, 9))
+
+
+def test_sshds_keepalive_passes_on_a_channel_that_it_has_closed_and_the_client_not_yet(between: Between) -> None:
+    between.session(5, 9)
+    between.take(SERVER, on_channel(p.CHANNEL_CLOSE, 5))
+    keepalive = request(5, b"keepalive@openssh.com", True)
+    assert between.take(SERVER, keepalive) == [(CLIENT, keepalive)]
+    reply = on_channel(p.CHANNEL_FAILURE, 9)
+    assert between.take(CLIENT, reply) == [(SERVER, reply)]
+
+
+def test_what_crosses_the_last_close_is_dropped(between: Between) -> None:
+    between.session(5, 9)
+    between.take(SERVER, on_channel(p.CHANNEL_CLOSE, 5))
+    between.take(CLIENT, on_channel(p.CHANNEL_CLOSE, 9))
+    for message in (request(5, b"keepalive@openssh.com", True), on_channel(p.CHANNEL_WINDOW_ADJUST, 5, UInt32(1))):
+        assert between.take(SERVER, message) == []
+    assert between.take(CLIENT, on_channel(p.CHANNEL_SUCCESS, 9)) == []
+
+
+def test_numbers_of_closed_channels_are_not_remembered_without_bound(between: Between) -> None:
+    for number in range(3 * MAX_REMEMBERED):
+        between.session(number, number)
+        between.take(CLIENT, on_channel(p.CHANNEL_CLOSE, number))
+        between.take(SERVER, on_channel(p.CHANNEL_CLOSE, number))
+    assert [len(gone) for gone in between.policy._gone] == [MAX_REMEMBERED, MAX_REMEMBERED]
+
+
+def test_pending_requests_of_all_channels_are_bounded_together_and_end_with_their_channel(between: Between) -> None:
+    for number in range(8):
+        between.session(number, number)
+        for _ in range(MAX_PENDING // 8):
+            between.take(CLIENT, request(number, b"env", True, String("A"), String("b")))
+    with pytest.raises(ProtocolViolation):
+        between.take(CLIENT, global_request(b"keepalive@openssh.com", True))
+    between.take(CLIENT, on_channel(p.CHANNEL_CLOSE, 0))
+    between.take(SERVER, on_channel(p.CHANNEL_CLOSE, 0))
+    assert between.take(CLIENT, global_request(b"keepalive@openssh.com", True))
+
+
+def test_forwards_are_bounded_and_so_are_their_addresses(between: Between) -> None:
+    for port in range(1, MAX_FORWARDS + 1):
+        assert between.take(CLIENT, global_request(b"tcpip-forward", True, String("localhost"), UInt32(port)))[0][0] == SERVER
+    assert between.take(CLIENT, global_request(b"tcpip-forward", True, String("localhost"), UInt32(9999))) == []
+    out = [each for _ in range(MAX_FORWARDS) for each in between.take(SERVER, SUCCESS)]
+    assert out[-1] == (CLIENT, p.REQUEST_FAILED)
+    for kind in (b"tcpip-forward", b"cancel-tcpip-forward", b"streamlocal-forward@openssh.com"):
+        with pytest.raises(ProtocolViolation):
+            between.take(CLIENT, global_request(kind, True, String("a" * (MAX_ADDRESS + 1)), UInt32(1)))
 
 
 def test_a_number_is_free_again_after_both_closed(between: Between) -> None:

@@ -13,13 +13,13 @@ from tornado.netutil import bind_sockets
 
 from jhssh_ext import __version__
 from jhssh_ext.errors import HubUnavailable
-from jhssh_ext.gateway.authenticate.key_cache import KeyCache
-from jhssh_ext.gateway.connect.hub_client import HubClient, TokenModel
+from jhssh_ext.gateway.authenticate.key_cache import Fetched, KeyCache
+from jhssh_ext.gateway.connect.hub_client import HubClient
+from jhssh_ext.gateway.connect.hub_models import TokenModel
 from jhssh_ext.gateway.observe.metrics import Metrics
 from jhssh_ext.gateway.web.api import MAX_CHECKS, KeysChangedHandler
 from jhssh_ext.gateway.web.app import Health, make_app
 from jhssh_ext.login_names import UserServer
-from jhssh_ext.public_keys import PublicKey
 
 
 class FakeHub(HubClient):
@@ -54,9 +54,9 @@ class Site:
         self.hub, self.health, self.metrics = FakeHub(), Health(), Metrics()
         self.fetched: asyncio.Queue[UserServer] = asyncio.Queue()
 
-        async def fetch(target: UserServer) -> frozenset[PublicKey]:
+        async def fetch(target: UserServer) -> Fetched:
             self.fetched.put_nowait(target)
-            return frozenset()
+            return Fetched(frozenset(), "1")
 
         keys = KeyCache(fetch)
         self.app = make_app(
