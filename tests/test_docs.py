@@ -11,6 +11,7 @@ from traitlets.config import Configurable
 
 from jhssh_ext.errors import JHSSHError
 from jhssh_ext.gateway.app import Gateway
+from jhssh_ext.hub.kubespawner import SSHKubeSpawner
 from jhssh_ext.hub.spawner_mixin import SSHSpawnerMixin
 from jhssh_ext.singleuser.app import JHSSHExtension
 
@@ -53,7 +54,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("cls", [Gateway, SSHSpawnerMixin, JHSSHExtension])
+@pytest.mark.parametrize("cls", [Gateway, SSHSpawnerMixin, SSHKubeSpawner, JHSSHExtension])
 def test_every_setting_has_help(cls: type[Configurable]) -> None:
     traits = own_traits(cls)
     assert traits
@@ -62,8 +63,8 @@ def test_every_setting_has_help(cls: type[Configurable]) -> None:
 
 @pytest.mark.parametrize("page", EXAMPLES, ids=name_of)
 def test_settings_that_are_named_exist(page: Path) -> None:
-    known = {cls.__name__: set(own_traits(cls)) for cls in (Gateway, SSHSpawnerMixin)}
-    named = re.findall(r"\b(Gateway|SSHSpawnerMixin)\.(\w+) ?=", page.read_text())
+    known = {cls.__name__: set(own_traits(cls)) for cls in (Gateway, SSHSpawnerMixin, SSHKubeSpawner)}
+    named = re.findall(r"\b(Gateway|SSHSpawnerMixin|SSHKubeSpawner)\.(\w+) ?=", page.read_text())
     assert not [(cls, trait) for cls, trait in named if trait not in known[cls]]
 
 
@@ -81,4 +82,4 @@ def test_codes_in_the_documentation_are_codes_of_errors() -> None:
 
     named = {code for page in PAGES for code in re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", page.read_text())}
     assert named
-    assert named <= all_of(JHSSHError) | {"JUPYTERHUB_API_TOKEN", "HUB_PORT", "SSH_PORT"}
+    assert named <= all_of(JHSSHError) | {"BASE_IMAGE", "JUPYTERHUB_API_TOKEN", "HUB_PORT", "SSH_PORT", "XDG_RUNTIME_DIR"}
