@@ -40,7 +40,16 @@ c.KubeSpawner.profile_list = [
             "extra_containers": [{{"name": "helper", "image": {sidecar!r}, "command": ["sleep", "1000"]}}],
         }},
     }},
-    {{"display_name": "Any uid", "slug": "any-uid", "kubespawner_override": {{"image": {plain!r}, "uid": 1000650000, "gid": 0}}}},
+    {{
+        "display_name": "Any uid",
+        "slug": "any-uid",
+        "kubespawner_override": {{
+            "image": {plain!r},
+            "uid": 1000650000,
+            "gid": 0,
+            "environment": {{"HOME": "/home/jovyan"}},
+        }},
+    }},
 ]
 c.Spawner.group_overrides = {{"staff": {{"groups": ["staff"], "spawner_override": {{"ssh_policy": "always"}}}}}}
 c.SSHKubeSpawner.sidecar_image = {sidecar!r}

@@ -12,7 +12,7 @@ import pytest
 
 from ..conftest import register_key
 from ..harness.processes import wait_until
-from ..harness.ssh import SSHClient, make_key
+from ..harness.ssh import HOST, SSHClient, make_key
 from .cluster import Pod
 from .conftest import PROFILES, Cluster
 from .terminal import JupyterTerminal
@@ -135,8 +135,14 @@ def test_a_uid_without_a_passwd_entry(cluster: Cluster, ssh: SSH) -> None:
     client = ssh("any-uid")
     done = client.run("id -u; pwd")
     assert done.stdout.split()[:1] == [b"1000650000"], done.stderr
-    there = client.sftp("put /etc/hostname /tmp/there\nls -l /tmp/there\n")
-    assert there.returncode == 0, there.stderr
+    sftp(client, f"put {__file__} /tmp/there")
+    assert client.run("cat /tmp/there").stdout == Path(__file__).read_bytes()
+
+
+def sftp(client: SSHClient, commands: str) -> None:
+    """Not by -b, which would switch password authentication off."""
+    done = client.call(["sftp", "-F", str(client.config), HOST], input=f"{commands}\n".encode())
+    assert done.returncode == 0, done.stderr
 
 
 # ---- what fails, and what goes on ----
@@ -216,11 +222,14 @@ def test_a_killed_sidecar_comes_back(cluster: Cluster, ssh: SSH) -> None:
 
 
 def test_a_killed_agent_comes_back(cluster: Cluster, ssh: SSH) -> None:
+    """It is two processes, each of which starts the other anew. A session has a process of its own, and goes on."""
     pod = cluster.server("agent")
     client = ssh("agent")
-    with a_session(client, pod):
-        pod.kill(*pod.find("agent.py"))
-        in_again(client)
+    for which in (0, 1):
+        with a_session(client, pod) as session:
+            pod.kill(pod.find("agent.py")[which])
+            assert answers(session)
+            in_again(client)
     assert pod.restarts("notebook") == pod.restarts("sshd") == 0
 
 
