@@ -3,8 +3,7 @@
 Run as ``python3 -IS agent.py /path/of/agent.sock`` with any Python since 3.8: standard library only, and nothing of the package.
 What ``enter`` and the agent say to each other stands in ``enter.py``.
 """
-# It runs in images of others, where pathlib would cost a third of each session's start; Python 3.8 is why some lines look old:
-# ruff: noqa: PTH, S606, UP, SIM105
+# It runs in images of others: pathlib would cost a third of each session's start, and Python 3.8 is why some lines look old.
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ import struct
 import sys
 import termios
 import time
-from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Tuple
+from typing import Dict, Iterator, List, NoReturn, Optional, Tuple
 
 REQUEST_LIMIT = 1 << 20
 REQUEST_TIMEOUT = 10.0
@@ -149,8 +148,9 @@ def become_like(pid: int) -> None:
         limit = getattr(resource, name)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(limit, resource.prlimit(pid, limit))
-    with contextlib.suppress(OSError), open("/proc/%d/oom_score_adj" % pid) as theirs, open("/proc/self/oom_score_adj", "w") as own:
-        own.write(theirs.read())
+    with contextlib.suppress(OSError), open("/proc/%d/oom_score_adj" % pid) as theirs:
+        with open("/proc/self/oom_score_adj", "w") as own:
+            own.write(theirs.read())
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, pid))
     status = status_of(pid)
@@ -163,7 +163,9 @@ def become_like(pid: int) -> None:
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
         except OSError:
-            raise Refused("Your Jupyter server runs as another user than its container was started with. Tell your admin.") from None
+            raise Refused(
+                "Your Jupyter server runs as another user than its container was started with. Tell your admin."
+            ) from None
 
 
 def change_folder(pid: int, environment: Environment) -> None:
@@ -179,17 +181,17 @@ def change_folder(pid: int, environment: Environment) -> None:
 # ---- messages: enter.py says what they mean ----
 
 
-def receive(connection: socket.socket, descriptors: Optional[List[int]] = None) -> Tuple[bytes, int, bytes]:
-    """Kind, number and text. The kind is empty where the other side is gone. Raises OSError, ValueError."""
+def receive(connection: socket.socket, limit: int = 0, descriptors: Optional[List[int]] = None) -> Tuple[bytes, int, bytes]:
+    """Kind, number and text, of at most ``limit`` bytes. No kind: the other side is gone. Raises OSError, ValueError."""
     head = receive_exactly(connection, MESSAGE.size, descriptors)
     if not head:
         return b"", 0, b""
     kind, number = MESSAGE.unpack(head)
     if kind != b"r":
         return kind, number, b""
-    if descriptors is None or number > REQUEST_LIMIT:
+    if number > limit:
         raise ValueError("a request that is too long, or a second one")
-    return kind, number, receive_exactly(connection, number, descriptors)
+    return kind, number, receive_exactly(connection, number, None)
 
 
 def receive_exactly(connection: socket.socket, length: int, descriptors: Optional[List[int]]) -> bytes:
@@ -222,17 +224,16 @@ def refuse(connection: socket.socket, sentence: str) -> None:
 class Request:
     """What ``enter`` asks for, parsed strictly. Raises ValueError, KeyError, TypeError."""
 
-    def __init__(self, text: bytes, descriptors: List[int]) -> None:
+    def __init__(self, text: bytes) -> None:
         asked = json.loads(text.decode("ascii"))
         self.command: Optional[str] = asked["command"]
         self.terminal: bool = asked["terminal"]
         self.environment: Environment = asked["environment"]
         self.x11: List[str] = asked["x11"]
-        self.descriptors = descriptors
         strings = [*self.environment.items(), self.x11, [self.command or ""]]
         if any(not isinstance(each, str) or "\0" in each for group in strings for each in group):
             raise ValueError("a field has another type")
-        if type(self.terminal) is not bool or len(self.x11) not in (0, 3) or len(descriptors) != (0 if self.terminal else 3):
+        if type(self.terminal) is not bool or len(self.x11) not in (0, 3):
             raise ValueError("something is missing")
 
 
@@ -267,7 +268,7 @@ def sftp_server(environment: Environment) -> List[str]:
 
 
 def write_authority(path: str, x11: List[str]) -> None:
-    """The X11 cookie as an Xauthority file (Xau(3)), since an image need not have xauth. FamilyWild: for every name of this host."""
+    """The X11 cookie as an Xauthority file (Xau(3)), as an image need not have xauth. FamilyWild: for every name of this host."""
     number, protocol, cookie = x11
     data = struct.pack(">H", 0xFFFF)
     for field in (b"", number.encode(), protocol.encode(), bytes.fromhex(cookie)):
@@ -304,11 +305,10 @@ def attend(connection: socket.socket, ours: Environment, run_folder: str) -> Non
     """One session, in a process of its own, so that it does not end when the agent does. Raises Refused, OSError, ValueError."""
     wakes = wake_at([signal.SIGCHLD])
     connection.settimeout(REQUEST_TIMEOUT)
-    descriptors: List[int] = []
-    kind, _, text = receive(connection, descriptors)
+    kind, _, text = receive(connection, REQUEST_LIMIT)
     if kind != b"r":
         return
-    request = Request(text, descriptors)
+    request = Request(text)
     authority = "%s/xauth-%d" % (run_folder, os.getpid()) if request.x11 else ""
     server = wait_for_server(ours)
     become_like(server)
@@ -317,15 +317,17 @@ def attend(connection: socket.socket, ours: Environment, run_folder: str) -> Non
     if authority:
         write_authority(authority, request.x11)
         environment["XAUTHORITY"] = authority
-    streams = request.descriptors
+    streams: List[int] = []
     if request.terminal:
         master, slave = os.openpty()
         environment["SSH_TTY"] = os.ttyname(slave)
         send(connection, b"m", 0, b"", master)
         os.close(master)
-        if receive(connection)[0] != b"g":  # its size and modes are set
-            return
         streams = [slave] * 3
+    else:
+        send(connection, b"b", 0)
+    if receive(connection, 0, None if request.terminal else streams)[0] != b"g" or len(streams) != 3:
+        return
     arguments = program(request.command, environment)
     parent = os.getpid()
     child = os.fork()
@@ -374,6 +376,8 @@ def watch(connection: socket.socket, wakes: int, child: int, terminal: bool) -> 
 
 def hang_up(session: int) -> None:
     """As the kernel does to a terminal's session when its line drops. What called setsid(2) is in another session."""
+    with contextlib.suppress(OSError):
+        os.kill(session, signal.SIGHUP)  # it may not have begun its session yet; and from here on it starts nothing more
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError):
@@ -447,7 +451,9 @@ def serve(path: str, ours: Environment, parent: int) -> NoReturn:
                     attend_or_refuse(connection, ours, run_folder)
                 sessions.add(child)
         connection.close()
-    os.execv(sys.executable, [sys.executable, "-IS", os.path.abspath(__file__), path])  # what kept us alive is gone: be it ourselves
+    os.execv(
+        sys.executable, [sys.executable, "-IS", os.path.abspath(__file__), path]
+    )  # what kept us alive is gone: be it ourselves
 
 
 def attend_or_refuse(connection: socket.socket, ours: Environment, run_folder: str) -> NoReturn:
@@ -457,13 +463,15 @@ def attend_or_refuse(connection: socket.socket, ours: Environment, run_folder: s
         refuse(connection, str(error))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         log("a session ended: %r" % error)
-        refuse(connection, "The session could not be started: %s." % (getattr(error, "strerror", None) or "the request is malformed"))
+        refuse(
+            connection, "The session could not be started: %s." % (getattr(error, "strerror", None) or "the request is malformed")
+        )
     finally:
         os._exit(0)
 
 
 def reap() -> Iterator[int]:
-    """All that have ended: sessions, and orphans that came to us instead of to a container's first process, which may not reap."""
+    """All that have ended: sessions, and orphans that came to us, as a container's first process may not reap."""
     with contextlib.suppress(ChildProcessError):
         while True:
             pid = os.waitpid(-1, os.WNOHANG)[0]

@@ -4,10 +4,10 @@ Run as ``python3 -IS enter.py AGENT_SOCKET TMP X11_FOLDER``: standard library on
 The agent is the user's, so hostile: what it sends is bounded, and nothing that it names is opened or run.
 """
 # A message is a kind (one byte) and a number (four); the kinds r and e have a text of that many bytes.
-#   to the agent:  r request (JSON; without a terminal our three streams go with it)   g go   k signal of that number
-#   from it:       m the terminal (its master goes with it)   x exit status   s death by that signal   e error sentence
-# It runs once per session, and pathlib would cost it a third of its start:
-# ruff: noqa: PTH
+#   to the agent:  r request (JSON)   g go (without a terminal our three streams go with it)   k signal of that number
+#   from it:       m ready, here is the terminal (its master goes with it)   b ready, without one
+#                  x exit status   s death by that signal   e error sentence
+# It runs once per session, and pathlib would cost it a third of its start.
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from typing import NoReturn
 
 MESSAGE = struct.Struct(">cI")
 OF_THE_SSH_SESSION = re.compile(r"TERM|SSH_CLIENT|SSH_CONNECTION|SSH_AUTH_SOCK|DISPLAY|LANG|LC_.*|COLORTERM|TERM_PROGRAM.*")
-AUTH_SOCKET = re.compile(r"/tmp/(ssh-[A-Za-z0-9]+/agent\.[0-9]+)")
+AUTH_SOCKET = re.compile(r"/tmp/(ssh-[A-Za-z0-9]+/agent\.[0-9]+)")  # noqa: S108 - sshd makes it there
 DISPLAY = re.compile(r"[A-Za-z0-9.:\[\]-]*:([0-9]+)(\.[0-9]+)?")
 COOKIE = re.compile(r"([A-Za-z0-9-]{1,64}) ((?:[0-9a-fA-F]{2}){1,256})\n?")
 FROM_THE_CLIENT = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
@@ -52,7 +52,9 @@ class Broken(Exception):
     """Why the session can't be, or ended: a sentence for the user."""
 
 
-NOT_THERE = "The session agent in your server's container does not answer. Restart your server; if that does not help, ask your admin."
+NOT_THERE = (
+    "The session agent in your server's container does not answer. Restart your server; if that does not help, ask your admin."
+)
 ENDED = "The session ended because your server's container, or the session agent in it, was stopped."
 NONSENSE = "The session agent in your server's container gave an answer that makes no sense. Restart your server."
 
@@ -154,7 +156,6 @@ def _receive_exactly(connection: socket.socket, length: int, descriptors: list[i
 def terminal_from(connection: socket.socket) -> int:
     """The master of the terminal that the agent opened."""
     descriptors: list[int] = []
-    connection.settimeout(ANSWER_TIMEOUT)
     receive(connection, b"m", descriptors)
     if len(descriptors) != 1:
         raise Broken(NONSENSE)
@@ -239,8 +240,10 @@ def _write(descriptor: int, data: bytearray) -> None:
         del data[: os.write(descriptor, data)]
 
 
-def wait_for_end(connection: socket.socket) -> tuple[bytes, int]:
-    """Until the session ends, which has our streams; its client's end shows at the stream that we keep for a last sentence."""
+def lend_streams(connection: socket.socket) -> tuple[bytes, int]:
+    """Gives our streams away until the session ends; the client's end shows at the one that we keep for a last sentence."""
+    receive(connection, b"b")
+    send(connection, b"g", descriptors=(0, 1, 2))  # not before: sshd would wait for whoever never takes them
     wakes = wake_at(FROM_THE_CLIENT)
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for descriptor in (0, 1):  # else the command's closing them would not be seen by sshd
@@ -282,8 +285,9 @@ def main(agent_socket: str, tmp: str, x11_folder: str) -> None:
     text = json.dumps(request).encode("ascii")
     try:
         connection = connect(agent_socket)
-        send(connection, b"r", len(text), text, () if terminal else (0, 1, 2))
-        ending = relay_terminal(connection, terminal_from(connection)) if terminal else wait_for_end(connection)
+        send(connection, b"r", len(text), text)
+        connection.settimeout(ANSWER_TIMEOUT)
+        ending = relay_terminal(connection, terminal_from(connection)) if terminal else lend_streams(connection)
     except Broken as error:
         with contextlib.suppress(OSError):
             os.write(2, f"jhssh: {error}\r\n".encode())

@@ -1,6 +1,6 @@
-"""What the sidecar's container runs: writes sshd's files from the environment, then gives way to a small program that keeps sshd up.
+"""What the sidecar's container runs: writes sshd's files, then gives way to a small program that keeps sshd up.
 
-It must give way: an idle Python would be more than half of what the sidecar costs, and holds the host key in its environment.
+An idle Python would be more than half of what the sidecar costs, and has the host key in its environment.
 """
 
 from __future__ import annotations

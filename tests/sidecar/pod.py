@@ -1,9 +1,8 @@
-"""A pod on this machine: two containers of namespaces that share folders and the network, as ``jhssh_ext.sidecar`` describes it."""
+"""A pod on this machine: two containers of namespaces that share folders and the network, as ``jhssh_ext.sidecar`` has it."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import shutil
@@ -70,7 +69,12 @@ class Container:
 
     def run(self, *arguments: str, timeout: float = 30) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            self.command(*arguments), env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
+            self.command(*arguments),
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
         )
 
     def processes(self) -> dict[int, list[str]]:
@@ -90,7 +94,9 @@ class Container:
 
     def end(self) -> None:
         if self.process.poll() is None:
+            first = self.first
             self.process.send_signal(signal.SIGKILL)  # --kill-child ends the first process, and with it all
+            wait_for(lambda: not first or not Path(f"/proc/{first}").exists(), "the container is gone")
         self.process.wait()
 
 
@@ -275,7 +281,9 @@ def pod(*, has_account: bool = True, **extra: str) -> Iterator[Pod]:
         made.wait_until_up()
         yield made
     finally:
-        for container in {id(each): each for each in (*started, made.__dict__.get("notebook"), made.__dict__.get("sidecar"))}.values():
+        for container in {
+            id(each): each for each in (*started, made.__dict__.get("notebook"), made.__dict__.get("sidecar"))
+        }.values():
             if container is not None:
                 container.end()
         shutil.rmtree(folder, ignore_errors=True)

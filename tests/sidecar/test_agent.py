@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -28,7 +29,9 @@ def agents(of: Pod) -> list[int]:
 
 def test_session_has_what_the_jupyter_server_has(client: Client, shared_pod: Pod) -> None:
     server = shared_pod.notebook.first
-    lines = client.output("umask; ulimit -n; ulimit -c; cat /proc/self/oom_score_adj; id -u; pwd; readlink /proc/self/ns/pid").splitlines()
+    lines = client.output(
+        "umask; ulimit -n; ulimit -c; cat /proc/self/oom_score_adj; id -u; pwd; readlink /proc/self/ns/pid"
+    ).splitlines()
     limits = {line[:25].strip(): line[26:].split()[0] for line in Path(f"/proc/{server}/limits").read_text().splitlines()}
     assert int(lines[0], 8) == int(_status(server, "Umask"), 8)
     assert lines[1] == limits["Max open files"]
@@ -60,7 +63,9 @@ def test_jupyter_servers_own_variables_are_those_of_its_terminals(client: Client
 def test_sftp_sees_the_notebooks_files(client: Client, shared_pod: Pod) -> None:
     batch = b"ls /proc/1/cwd/\nget /proc/1/comm -\n"
     (shared_pod.home / "in the notebook").touch()
-    result = client.call("sftp", "-F", str(client.target.ssh_config), "-b", "-", client.target.host, input=batch[: batch.index(b"get")])
+    result = client.call(
+        "sftp", "-F", str(client.target.ssh_config), "-b", "-", client.target.host, input=batch[: batch.index(b"get")]
+    )
     assert (result.returncode, b"in the notebook" in result.stdout) == (0, True), result.stderr
 
 
@@ -198,7 +203,9 @@ def test_a_server_that_is_gone_is_a_sentence(own_pod: Pod, client_of: ClientOf) 
     own_pod.start_notebook(wrapper=["/bin/sh", "-c", '"$@"; exec sleep 1000', "sh"])
     client = client_of(own_pod)
     assert client.output("cat /proc/$PPID/comm >/dev/null; pwd") == f"{own_pod.home}\n"
-    (server,) = [pid for pid, words in own_pod.notebook.processes().items() if "server.py" in " ".join(words) and "/bin/sh" not in words]
+    (server,) = [
+        pid for pid, words in own_pod.notebook.processes().items() if "server.py" in " ".join(words) and "/bin/sh" not in words
+    ]
     os.kill(server, signal.SIGKILL)
     result = client.run("true", timeout=40)
     assert (result.returncode, b"jhssh: No Jupyter server runs" in result.stderr) == (255, True)
@@ -213,7 +220,11 @@ def test_the_hook_of_the_admin_is_run_and_its_status_counts(shared_pod: Pod) -> 
 
 def test_without_python_the_container_starts_all_the_same(shared_pod: Pod, tmp_path: Path) -> None:
     (tmp_path / "sh").symlink_to("/bin/sh")
-    script = (ROOT / "images/sidecar/bin/start-agent").read_text().replace("/opt/conda/bin/python3 /usr/local/bin/python3 /usr/bin/python3", "")
+    script = (
+        (ROOT / "images/sidecar/bin/start-agent")
+        .read_text()
+        .replace("/opt/conda/bin/python3 /usr/local/bin/python3 /usr/bin/python3", "")
+    )
     result = subprocess.run([str(tmp_path / "sh"), "-c", script], env={"PATH": str(tmp_path)}, capture_output=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
 
@@ -242,6 +253,10 @@ def test_malformed_requests_end_that_session_alone(shared_pod: Pod, client: Clie
     assert client.output("echo fine") == "fine\n"
 
 
+def test_the_agent_is_written_for_the_oldest_python() -> None:
+    ast.parse((ROOT / "jhssh_ext/sidecar/agent.py").read_text(), feature_version=(3, 8))
+
+
 @pytest.mark.slow
 def test_every_way_in_works_with_the_oldest_python(client_of: ClientOf) -> None:
     reason = why_not() or ("" if OLDEST_PYTHON.exists() else f"{OLDEST_PYTHON} is not here")
@@ -249,7 +264,7 @@ def test_every_way_in_works_with_the_oldest_python(client_of: ClientOf) -> None:
         pytest.skip(reason)
     with pod(PATH=f"{OLDEST_PYTHON.parent}:{Path(sys.executable).parent}:/usr/bin:/bin") as old:
         client = client_of(old)
-        (running, *_) = agents(old)
+        (running, *_) = wait_for(lambda: agents(old), "the agent runs")
         assert Path(f"/proc/{running}/exe").resolve() == OLDEST_PYTHON.resolve()
         assert client.run("cat; exit 7", input=b"data").stdout == b"data"
         assert client.run("kill -TERM $$").returncode == 255

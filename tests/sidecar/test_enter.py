@@ -33,17 +33,31 @@ def message(kind: bytes, number: int = 0, text: bytes = b"") -> bytes:
     return struct.pack(">cI", kind, number) + text
 
 
-def request(connection: socket.socket) -> tuple[dict[str, object], list[int]]:
+def request(connection: socket.socket) -> dict[str, object]:
     """As an honest agent reads it."""
-    head, ancillary, _, _ = connection.recvmsg(5, 64)
+    head = connection.recv(5)
     (length,) = struct.unpack(">I", head[1:])
     text = b""
     while len(text) < length:
         text += connection.recv(length - len(text))
+    found: dict[str, object] = json.loads(text)
+    return found
+
+
+def streams(connection: socket.socket) -> list[int]:
+    """The three that an honest agent asks for."""
+    connection.sendall(message(b"b"))
+    head, ancillary, _, _ = connection.recvmsg(5, 64)
+    assert head == message(b"g")
     descriptors = array.array("i")
     for _, _, content in ancillary:
         descriptors.frombytes(content)
-    return json.loads(text), list(descriptors)
+    return list(descriptors)
+
+
+def take_and_close(connection: socket.socket) -> None:
+    for descriptor in streams(connection):
+        os.close(descriptor)
 
 
 def run(folder: Path, agent: Agent, *, terminal: bool = False, **environ: str) -> subprocess.CompletedProcess[bytes]:
@@ -89,11 +103,11 @@ def start(folder: Path, *, terminal: bool = False, **environ: str) -> subprocess
     return subprocess.CompletedProcess(command, process.wait(30), written, written)
 
 
-def answering(answer: bytes) -> Agent:
+def answering(answer: bytes, *, begins: bool = True) -> Agent:
     def agent(connection: socket.socket) -> None:
-        _, descriptors = request(connection)
-        for descriptor in descriptors:
-            os.close(descriptor)
+        request(connection)
+        if begins:
+            take_and_close(connection)
         connection.sendall(answer)
 
     return agent
@@ -106,7 +120,8 @@ def test_exit_status_and_death_by_signal_are_the_sessions(folder: Path) -> None:
 
 def test_streams_are_handed_over(folder: Path) -> None:
     def agent(connection: socket.socket) -> None:
-        _, descriptors = request(connection)
+        request(connection)
+        descriptors = streams(connection)
         os.write(descriptors[1], b"out")
         os.write(descriptors[2], b"err")
         for descriptor in descriptors:
@@ -121,10 +136,8 @@ def test_only_what_belongs_to_the_ssh_session_is_told_and_paths_are_those_of_the
     seen: list[dict[str, object]] = []
 
     def agent(connection: socket.socket) -> None:
-        asked, descriptors = request(connection)
-        seen.append(asked)
-        for descriptor in descriptors:
-            os.close(descriptor)
+        seen.append(request(connection))
+        take_and_close(connection)
         connection.sendall(message(b"x"))
 
     (folder / "x11").mkdir()
@@ -182,9 +195,9 @@ def test_a_cookie_of_another_shape_counts_as_none(folder: Path, content: str) ->
         message(b"e", 100, b"cut short"),
     ],
 )
-@pytest.mark.parametrize("terminal", [False, True])
-def test_an_agent_that_lies_ends_the_session_with_a_sentence(folder: Path, answer: bytes, terminal: bool) -> None:
-    result = run(folder, answering(answer), terminal=terminal)
+@pytest.mark.parametrize("when", ["at once", "later", "with a terminal"])
+def test_an_agent_that_lies_ends_the_session_with_a_sentence(folder: Path, answer: bytes, when: str) -> None:
+    result = run(folder, answering(answer, begins=when == "later"), terminal=when == "with a terminal")
     assert result.returncode == 255
     assert result.stderr.startswith(b"jhssh: The session")
     assert len(result.stderr) < 300
@@ -203,10 +216,9 @@ def test_a_signal_that_does_not_exist_ends_the_session_as_failed(folder: Path, n
 
 def test_descriptors_that_nobody_asked_for_end_the_session(folder: Path) -> None:
     def agent(connection: socket.socket) -> None:
-        _, descriptors = request(connection)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        with open("/dev/null") as file:
+        request(connection)
+        take_and_close(connection)
+        with Path("/dev/null").open() as file:
             rights = array.array("i", [file.fileno()] * 5)
             connection.sendmsg([message(b"x")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 
@@ -261,7 +273,8 @@ def test_a_socket_that_is_no_socket_counts_as_no_agent(folder: Path) -> None:
 
 
 def test_an_agent_of_another_user_is_refused(folder: Path) -> None:
-    listening = f"import socket,os; s=socket.socket(1); s.bind({str(folder / 'agent.sock')!r}); s.listen(); print(flush=True); s.accept(); input()"
+    path = str(folder / "agent.sock")
+    listening = f"import socket; s=socket.socket(1); s.bind({path!r}); s.listen(); print(flush=True); s.accept(); input()"
     if os.getuid() != 0:
         pytest.skip("only root can become another user")
     folder.chmod(0o777)
