@@ -40,11 +40,11 @@ Container ``notebook``: ``XDG_RUNTIME_DIR=/run/jhssh/user``, unless the admin's 
 The agent finds the Jupyter server as the process that listens on the port of ``JUPYTERHUB_SERVICE_URL``.
 The private host key must not be in this container's environment.
 
-Both containers must run under one and the same user id, since each side checks the other's: where the manifest names none and the
-cluster gives none (OpenShift does), set ``KubeSpawner.uid``.
-Unix sockets can be forwarded where both containers see the same files: in the home and in ``$XDG_RUNTIME_DIR``. OpenSSH's sshd has no
-rule for paths, so elsewhere its own open failure is all that it says; in its /tmp it would even listen, where nobody looks. A refusal
-with a sentence is the gateway's to give.
+Both containers must run under one and the same user id, since each side checks the other's: where the manifest names none and
+the cluster gives none (OpenShift does), set ``KubeSpawner.uid``.
+Unix sockets can be forwarded where both containers see the same files: in the home and in ``$XDG_RUNTIME_DIR``. OpenSSH's sshd
+has no rule for paths, so elsewhere its own open failure is all that it says; in its /tmp it would even listen, where nobody
+looks. A refusal with a sentence is the gateway's to give.
 The pod must not share one process namespace (``shareProcessNamespace``): the user could read sshd's memory.
 sshd listens on the pod's address; only the gateway may reach it (NetworkPolicy).
 """
