@@ -44,6 +44,7 @@ def setup(tmp_path: Path, mark: str) -> Path:
                 "cwd": str(folder),
                 "shell": ["/bin/bash"],
                 "sftp_server": "/bin/cat",
+                "server": os.getppid(),  # we are the sshd
             }
         )
     )
@@ -206,6 +207,58 @@ def test_the_sftp_server_ends_with_sshd(setup: Path) -> None:
         wait_until(lambda: child.name() == "cat")
         parent.kill()
         wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+REAPER = """
+import ctypes, json, os, pathlib, subprocess, sys
+PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+setup = pathlib.Path(sys.argv[-1])
+setup.write_text(json.dumps({**json.loads(setup.read_text()), "server": os.getpid()}))
+ready, go = os.pipe()
+program = f'(read -r _ <&{ready}; exec "$@" {ready}<&-) &'
+subprocess.run(["/bin/bash", "-c", program, "sshd", *sys.argv[1:]], pass_fds=[ready], check=True)
+os.write(go, b"\\n")  # now that the sshd of this session is dead
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.parametrize("command", ["echo ran", session.SFTP_COMMAND, None])
+def test_if_sshd_died_before_nothing_runs_whoever_adopts_orphans(setup: Path, command: str | None) -> None:
+    given = arguments(setup, command)
+    given["args"] = [sys.executable, "-c", REAPER, *given["args"]]
+    answer = subprocess.run(**given, timeout=30, check=False, capture_output=True, input=b"echo ran\n")
+    assert (answer.returncode, answer.stdout, answer.stderr) == (128 + signal.SIGHUP, b"", b"")
+
+
+KILLED_WHILE_IT_BEGINS = """
+import os, signal, sys
+from jhssh_ext.singleuser import session
+main, real = os.getpid(), signal.signal
+def killed(*arguments):
+    if os.getpid() == main:
+        os.kill(main, signal.SIGKILL)
+    return real(*arguments)
+signal.signal = killed
+session.attend(sys.argv[1:], dict(os.environ), os.getppid())
+"""
+
+
+def test_a_command_does_not_begin_when_who_should_attend_to_it_was_killed(tmp_path: Path, mark: str) -> None:
+    program = [sys.executable, "-c", KILLED_WHILE_IT_BEGINS, "touch", str(tmp_path / "ran")]
+    ended = subprocess.run(program, env={**os.environ, MARK: mark}, timeout=30, check=False, start_new_session=True)
+    assert ended.returncode == -signal.SIGKILL
+    wait_until(lambda: not marked(mark))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_who_is_above_whom() -> None:
+    assert session.descends(os.getpid(), os.getppid())
+    assert not session.descends(os.getppid(), os.getpid())
+    assert not session.descends(os.getpid(), os.getpid())
+    with subprocess.Popen(["sleep", "0"]) as gone:
+        pass
+    assert session.descends(gone.pid, os.getpid()), "nobody can tell"
 
 
 def test_where_there_is_no_sftp_server_it_says_so(setup: Path) -> None:
