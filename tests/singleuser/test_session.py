@@ -20,7 +20,7 @@ import pytest
 from jhssh_ext import sshd_config
 from jhssh_ext.singleuser import session
 
-from ..harness.processes import MARK, end_marked, marked, new_mark, wait_until
+from ..harness.processes import MARK, end_marked, marked, new_mark, sleeping, wait_until
 
 PROGRAM = ("-m", session.__name__)  # not -IS, so that coverage sees it
 
@@ -74,15 +74,6 @@ def started(setup: Path, command: str | None, **kwargs: Any) -> Iterator[subproc
     finally:
         process.kill()
         process.communicate()
-
-
-def sleepers(mark: str) -> set[str]:
-    found = set()
-    for process in marked(mark):
-        with contextlib.suppress(psutil.Error):
-            if process.name() == "sleep":
-                found.add(process.cmdline()[1])
-    return found
 
 
 def test_the_word_for_sftp_is_that_of_the_configuration() -> None:
@@ -157,7 +148,7 @@ def test_signals_to_the_group_reach_the_command_which_may_outlive_them(setup: Pa
 
 def test_background_children_outlive_a_command_that_ended_by_itself(setup: Path, mark: str) -> None:
     assert run(setup, "sleep 971 >/dev/null 2>&1 </dev/null & echo $!").returncode == 0
-    assert sleepers(mark) == {"971"}
+    assert sleeping(mark) == {"971"}
 
 
 PARENT = """
@@ -188,18 +179,18 @@ def under_a_mortal_parent(setup: Path, command: str, **environ: str) -> Iterator
 def test_when_sshd_dies_its_session_hangs_up_and_what_left_it_lives_on(setup: Path, mark: str) -> None:
     command = "setsid sleep 961 & nohup sleep 962 >/dev/null 2>&1 & timeout 963 sleep 964 & sleep 965"
     with under_a_mortal_parent(setup, command) as (parent, child):
-        wait_until(lambda: sleepers(mark) == {"961", "962", "964", "965"})
+        wait_until(lambda: sleeping(mark) == {"961", "962", "964", "965"})
         parent.kill()
-        wait_until(lambda: sleepers(mark) == {"961", "962"})
+        wait_until(lambda: sleeping(mark) == {"961", "962"})
         wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_stopped_commands_hang_up_too(setup: Path, mark: str) -> None:
     with under_a_mortal_parent(setup, "sleep 966") as (parent, _):
-        (sleeping,) = wait_until(lambda: [process for process in marked(mark) if process.name() == "sleep"])
-        sleeping.suspend()
+        (sleeper,) = wait_until(lambda: [process for process in marked(mark) if process.name() == "sleep"])
+        sleeper.suspend()
         parent.kill()
-        wait_until(lambda: not sleepers(mark))
+        wait_until(lambda: not sleeping(mark))
 
 
 def test_the_sftp_server_ends_with_sshd(setup: Path) -> None:
