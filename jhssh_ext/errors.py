@@ -56,7 +56,7 @@ class Denied(JHSSHError):
 
 class KeyUnknown(Denied):
     code = "KEY_UNKNOWN"
-    default_sentence = "This key is not registered for this server. Add it in the SSH panel of JupyterLab."
+    default_sentence = "This key is not registered for this server. Add it with ssh-copy-id, with a token of the Hub as password."
 
 
 class TokenInvalid(Denied):

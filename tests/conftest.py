@@ -85,7 +85,7 @@ def a_key(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
 
 
 def register_key(hub: Hub, user: str, key: KeyPair, server: str = "") -> None:
-    """Through the user server's own REST, as the panel does; the server must run."""
+    """Through the user server's own REST API; the server must run."""
     answer = hub.server_api("POST", user, "publickey", {"public_key": key.public}, server=server)
     assert answer.status in (201, 409), answer
 

@@ -39,6 +39,7 @@ def tree() -> set[str]:
         depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
         folders[depth:] = [name.rstrip("/")]
         if name.endswith(".py"):
+            assert len(line.split()) > 1, f"{name} is not described"
             found.add("/".join(folders))
     return found
 
@@ -74,6 +75,12 @@ def test_example_of_the_readme_is_python_and_has_the_roles_of_the_complete_one()
     scopes = re.compile(r'"scopes": (\[.*?\])')
     complete = (ROOT / "examples/local/jupyterhub_config.py").read_text()
     assert scopes.findall(block) == scopes.findall(complete) != []
+
+
+def test_scopes_in_the_help_of_the_token_are_those_of_the_example() -> None:
+    (example,) = re.findall(r'"scopes": (\[.*?\])', (ROOT / "examples/local/jupyterhub_config.py").read_text())
+    help_ = own_traits(Gateway)["hub_api_token"]
+    assert set(ast.literal_eval(example)) == set(re.findall(r"[a-z_:]+", help_.partition("Scopes: ")[2]))
 
 
 def test_codes_in_the_documentation_are_codes_of_errors() -> None:

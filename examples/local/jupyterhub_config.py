@@ -33,7 +33,7 @@ c.SSHSpawnerMixin.ssh_user_ca_file = str(KEYS / "user_ca.pub")
 c.SSHSpawnerMixin.ssh_policy = "optional"
 c.SSHSpawnerMixin.ssh_default = True
 
-# Shown to users in JupyterLab.
+# Shown by /user/<name>/jhssh/status.
 c.SSHSpawnerMixin.ssh_public_host = SSH_HOST
 c.SSHSpawnerMixin.ssh_public_port = SSH_PORT
 

@@ -107,11 +107,13 @@ class SSHSettings(Configurable):
         """,
     ).tag(config=True)
 
-    ssh_public_host = Unicode("", help="""Host name that users type after the @, shown to them in JupyterLab.""").tag(config=True)
-
-    ssh_public_port = Integer(22, min=1, max=65535, help="""TCP port that users connect to, shown to them in JupyterLab.""").tag(
+    ssh_public_host = Unicode("", help="""Host name that users type after the @, shown by their server's jhssh/status.""").tag(
         config=True
     )
+
+    ssh_public_port = Integer(
+        22, min=1, max=65535, help="""TCP port that users connect to, shown by their server's jhssh/status."""
+    ).tag(config=True)
 
     ssh_login_separator = Unicode(
         DEFAULT_SEPARATOR,

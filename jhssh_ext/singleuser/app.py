@@ -30,7 +30,7 @@ class JHSSHExtension(ExtensionApp):
 
     key_store = Unicode(
         "~/.ssh/jhssh_authorized_keys",
-        help="The file with the public keys that open this server. Written by the SSH panel and the REST API.",
+        help="The file with the public keys that open this server. Written by the REST API (/publickey).",
     ).tag(config=True)
     authorized_keys = Unicode(
         "~/.ssh/authorized_keys",

@@ -133,7 +133,7 @@ class PublicKeysHandler(JHSSHHandler):
 
     @allow_unauthenticated
     async def get(self) -> None:
-        # The gateway's looking and the panel's polling are not the user's work: they must not keep a server alive.
+        # The gateway's looking and a page's polling are not the user's work: they must not keep a server alive.
         self._track_activity = False
         if self.signed_for is None:
             shown = self.get_as_user()

@@ -70,6 +70,19 @@ def execute(arguments: list[str], environment: dict[str, str]) -> NoReturn:
         os._exit(127)
 
 
+def descends(process: int, ancestor: int) -> bool:
+    """Is ``ancestor`` above ``process``? Where /proc does not tell (hidepid), perhaps: yes."""
+    while process > 0:
+        try:
+            with open(f"/proc/{process}/stat", "rb") as file:
+                process = int(file.read().rpartition(b")")[2].split()[1])
+        except OSError:
+            return True
+        if process == ancestor:
+            return True
+    return False
+
+
 def signal_at_death_of_parent(number: int, parent: int) -> bool:
     """False if ``parent`` is dead already."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
@@ -114,7 +127,8 @@ def attend(arguments: list[str], environment: dict[str, str], parent: int) -> No
     child = os.fork()
     if child == 0:
         os.close(started)
-        os.read(ready, 1)  # until our handlers stand: else a client gone meanwhile would leave us behind
+        if not os.read(ready, 1):  # until the handlers stand; end of file: who should attend to us was killed before
+            os._exit(128 + signal.SIGHUP)
         os.close(ready)
         execute(arguments, environment)
     for number in FROM_THE_CLIENT:
@@ -127,6 +141,7 @@ def attend(arguments: list[str], environment: dict[str, str], parent: int) -> No
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):  # else the command's closing them would not be seen by sshd
         os.dup2(nothing, descriptor)
+    os.write(started, b"!")
     os.close(started)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
@@ -149,7 +164,7 @@ def main(setup_path: str) -> NoReturn:
         os._exit(127)
     environment = session_environment(setup["env"], dict(os.environ))
     change_folder(setup["cwd"], environment)
-    if parent == 1:  # sshd is gone already
+    if not descends(parent, setup["server"]):  # sshd is gone already: the parent is init or another reaper of orphans
         os._exit(128 + signal.SIGHUP)
     if command == SFTP_COMMAND:
         if not signal_at_death_of_parent(signal.SIGHUP, parent):

@@ -43,6 +43,8 @@ class SessionSetup:
     shell: list[str]
     sftp_server: str = ""
     """its path; empty: asyncssh's own serves; SFTP_OFF: none"""
+    server: int = 0
+    """id of the process above every sshd"""
 
 
 class Failed(Exception):
@@ -198,7 +200,7 @@ class SSHD:
         return [sys.executable, "-m", module, "--fd", str(descriptor), str(runtime.path)]
 
     def _write_session(self, runtime: RuntimeDir, sftp_server: str) -> None:
-        setup = replace(self._setup, sftp_server=sftp_server if self._sftp else SFTP_OFF)
+        setup = replace(self._setup, sftp_server=sftp_server if self._sftp else SFTP_OFF, server=os.getpid())
         runtime.write("session.json", json.dumps(asdict(setup)))
 
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:

@@ -13,7 +13,7 @@ from typing import IO
 
 BIG = int(os.environ.get("JHSSH_BIG_BYTES", 1 << 30))
 """bytes each way in the tests of big transfers"""
-STALL = float(os.environ.get("JHSSH_STALL_SECONDS", 60))
+STALL = float(os.environ.get("JHSSH_STALL_SECONDS", 10))
 """seconds that the stopped reader stops for"""
 BLOCK = 1 << 20
 

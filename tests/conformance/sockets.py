@@ -43,11 +43,6 @@ def echo_server(path: Path | None = None) -> Iterator[int]:
             thread.join()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
 def connect(address: Address) -> socket.socket:
     if isinstance(address, Path):
         made = socket.socket(socket.AF_UNIX)

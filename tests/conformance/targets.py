@@ -179,6 +179,7 @@ def prepare(folder: Path) -> tuple[Keys, RuntimeDir, Path, dict[str, str]]:
         "cwd": str(home),
         "shell": ["/bin/bash", "-l"],
         "sftp_server": find_program("sftp-server") or "",
+        "server": os.getpid(),
     }
     runtime.write("session.json", json.dumps(session))
     runtime.write("host_key", (keys.folder / "host_key").read_text())

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ..harness.processes import free_port
 from .client import Client, needs, pipe
 from .patterns import feed, read_sha256, sha256
-from .sockets import connect, echo_server, echoes, free_port, reachable, socks5
+from .sockets import connect, echo_server, echoes, reachable, socks5
 from .targets import keygen
 from .waiting import wait_for
 

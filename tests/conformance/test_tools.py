@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ..harness.processes import free_port
 from .client import Client, pipe
-from .sockets import connect, echoes, free_port, reachable, socks5
+from .sockets import connect, echoes, reachable, socks5
 from .waiting import end, wait_for
 
 SERVER = """

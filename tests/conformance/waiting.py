@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+from ..harness.processes import wait_until
 
 T = TypeVar("T")
 
 
 def wait_for(condition: Callable[[], T], what: str, timeout: float = 15.0) -> T:
     """The first true value of ``condition``; AssertionError naming ``what`` after ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
-        time.sleep(0.02)
+    return wait_until(condition, timeout, what=what, interval=0.02)
 
 
 def processes(*argv: str) -> set[int]:

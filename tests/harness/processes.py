@@ -62,6 +62,16 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def sleeping(mark: str) -> set[str]:
+    """What sleep(1) was asked to sleep, in each process with ``mark``."""
+    found = set()
+    for process in marked(mark):
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "sleep":
+                found.add(process.cmdline()[1])
+    return found
+
+
 def descendants(pid: int) -> list[psutil.Process]:
     with contextlib.suppress(psutil.Error):
         return [p for p in psutil.Process(pid).children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]

@@ -20,7 +20,7 @@ import pytest
 from jhssh_ext import sshd_config
 from jhssh_ext.singleuser import session
 
-from ..harness.processes import MARK, end_marked, marked, new_mark, wait_until
+from ..harness.processes import MARK, end_marked, marked, new_mark, sleeping, wait_until
 
 PROGRAM = ("-m", session.__name__)  # not -IS, so that coverage sees it
 
@@ -44,6 +44,7 @@ def setup(tmp_path: Path, mark: str) -> Path:
                 "cwd": str(folder),
                 "shell": ["/bin/bash"],
                 "sftp_server": "/bin/cat",
+                "server": os.getppid(),  # we are the sshd
             }
         )
     )
@@ -73,15 +74,6 @@ def started(setup: Path, command: str | None, **kwargs: Any) -> Iterator[subproc
     finally:
         process.kill()
         process.communicate()
-
-
-def sleepers(mark: str) -> set[str]:
-    found = set()
-    for process in marked(mark):
-        with contextlib.suppress(psutil.Error):
-            if process.name() == "sleep":
-                found.add(process.cmdline()[1])
-    return found
 
 
 def test_the_word_for_sftp_is_that_of_the_configuration() -> None:
@@ -156,7 +148,7 @@ def test_signals_to_the_group_reach_the_command_which_may_outlive_them(setup: Pa
 
 def test_background_children_outlive_a_command_that_ended_by_itself(setup: Path, mark: str) -> None:
     assert run(setup, "sleep 971 >/dev/null 2>&1 </dev/null & echo $!").returncode == 0
-    assert sleepers(mark) == {"971"}
+    assert sleeping(mark) == {"971"}
 
 
 PARENT = """
@@ -187,18 +179,18 @@ def under_a_mortal_parent(setup: Path, command: str, **environ: str) -> Iterator
 def test_when_sshd_dies_its_session_hangs_up_and_what_left_it_lives_on(setup: Path, mark: str) -> None:
     command = "setsid sleep 961 & nohup sleep 962 >/dev/null 2>&1 & timeout 963 sleep 964 & sleep 965"
     with under_a_mortal_parent(setup, command) as (parent, child):
-        wait_until(lambda: sleepers(mark) == {"961", "962", "964", "965"})
+        wait_until(lambda: sleeping(mark) == {"961", "962", "964", "965"})
         parent.kill()
-        wait_until(lambda: sleepers(mark) == {"961", "962"})
+        wait_until(lambda: sleeping(mark) == {"961", "962"})
         wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_stopped_commands_hang_up_too(setup: Path, mark: str) -> None:
     with under_a_mortal_parent(setup, "sleep 966") as (parent, _):
-        (sleeping,) = wait_until(lambda: [process for process in marked(mark) if process.name() == "sleep"])
-        sleeping.suspend()
+        (sleeper,) = wait_until(lambda: [process for process in marked(mark) if process.name() == "sleep"])
+        sleeper.suspend()
         parent.kill()
-        wait_until(lambda: not sleepers(mark))
+        wait_until(lambda: not sleeping(mark))
 
 
 def test_the_sftp_server_ends_with_sshd(setup: Path) -> None:
@@ -206,6 +198,58 @@ def test_the_sftp_server_ends_with_sshd(setup: Path) -> None:
         wait_until(lambda: child.name() == "cat")
         parent.kill()
         wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+REAPER = """
+import ctypes, json, os, pathlib, subprocess, sys
+PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+setup = pathlib.Path(sys.argv[-1])
+setup.write_text(json.dumps({**json.loads(setup.read_text()), "server": os.getpid()}))
+ready, go = os.pipe()
+program = f'(read -r _ <&{ready}; exec "$@" {ready}<&-) &'
+subprocess.run(["/bin/bash", "-c", program, "sshd", *sys.argv[1:]], pass_fds=[ready], check=True)
+os.write(go, b"\\n")  # now that the sshd of this session is dead
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.parametrize("command", ["echo ran", session.SFTP_COMMAND, None])
+def test_if_sshd_died_before_nothing_runs_whoever_adopts_orphans(setup: Path, command: str | None) -> None:
+    given = arguments(setup, command)
+    given["args"] = [sys.executable, "-c", REAPER, *given["args"]]
+    answer = subprocess.run(**given, timeout=30, check=False, capture_output=True, input=b"echo ran\n")
+    assert (answer.returncode, answer.stdout, answer.stderr) == (128 + signal.SIGHUP, b"", b"")
+
+
+KILLED_WHILE_IT_BEGINS = """
+import os, signal, sys
+from jhssh_ext.singleuser import session
+main, real = os.getpid(), signal.signal
+def killed(*arguments):
+    if os.getpid() == main:
+        os.kill(main, signal.SIGKILL)
+    return real(*arguments)
+signal.signal = killed
+session.attend(sys.argv[1:], dict(os.environ), os.getppid())
+"""
+
+
+def test_a_command_does_not_begin_when_who_should_attend_to_it_was_killed(tmp_path: Path, mark: str) -> None:
+    program = [sys.executable, "-c", KILLED_WHILE_IT_BEGINS, "touch", str(tmp_path / "ran")]
+    ended = subprocess.run(program, env={**os.environ, MARK: mark}, timeout=30, check=False, start_new_session=True)
+    assert ended.returncode == -signal.SIGKILL
+    wait_until(lambda: not marked(mark))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_who_is_above_whom() -> None:
+    assert session.descends(os.getpid(), os.getppid())
+    assert not session.descends(os.getppid(), os.getpid())
+    assert not session.descends(os.getpid(), os.getpid())
+    with subprocess.Popen(["sleep", "0"]) as gone:
+        pass
+    assert session.descends(gone.pid, os.getpid()), "nobody can tell"
 
 
 def test_where_there_is_no_sftp_server_it_says_so(setup: Path) -> None:

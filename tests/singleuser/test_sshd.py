@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import shutil
@@ -23,7 +22,7 @@ from jhssh_ext.payloads import ServerEnvironment
 from jhssh_ext.singleuser import openssh, sshd
 from jhssh_ext.singleuser.sshd import ASYNCSSH, AUTO, OPENSSH, SSHD, SessionSetup
 
-from ..harness.processes import MARK, end_marked, free_port, marked, new_mark, wait_until
+from ..harness.processes import MARK, end_marked, free_port, new_mark, sleeping, wait_until
 from .servers import PRINCIPAL_ID, Credentials, keygen, ssh, ssh_command
 
 LOG = logging.getLogger("test_sshd")
@@ -38,16 +37,6 @@ async def wait_for(supervised: SSHD, state: str) -> dict[str, Any]:
     async with supervised.changed:
         await asyncio.wait_for(supervised.changed.wait_for(lambda: supervised.status()["state"] == state), 20)
     return supervised.status()
-
-
-def sleeping(mark: str) -> set[str]:
-    """What sleep(1) was asked to sleep, in each of the test's processes."""
-    found = set()
-    for process in marked(mark):
-        with contextlib.suppress(psutil.Error):
-            if process.name() == "sleep":
-                found.add(process.cmdline()[1])
-    return found
 
 
 def listeners() -> list[psutil.Process]:

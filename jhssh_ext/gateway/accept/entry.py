@@ -29,5 +29,5 @@ class Entry:
         if login.method == "publickey" and not self._keys.is_of(login.target, state.spawn):
             await self._keys.refresh(login.target)
             if not key_still_counts():
-                raise KeyUnknown("This key was removed from this server. Add it again in the SSH panel of JupyterLab.")
+                raise KeyUnknown("This key was removed from this server. Add it again with ssh-copy-id.")
         return await self._upstream.connect(login.target, state)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -165,7 +166,24 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
             self._key_exchanges += 1
             if self._key_exchanges > 1 and self._login is None:
                 raise asyncssh.ProtocolError("No second key exchange before authentication")
+            wrong_guess = self._guessed_wrong(packet.get_full_payload())
+            return self._exchange_keys(super().process_packet(pkttype, pktid, packet), wrong_guess)
         return super().process_packet(pkttype, pktid, packet)
+
+    async def _exchange_keys(self, begin: Awaitable[None], wrong_guess: bool) -> None:
+        await begin
+        self._ignore_first_kex = wrong_guess
+
+    def _guessed_wrong(self, kexinit: bytes) -> bool:
+        """Did the client (Dropbear's does) send a first packet for algorithms that both sides do not put first?
+
+        It is to be ignored then (RFC 4253, section 7); asyncssh compares with what is chosen instead, and such clients fail.
+        """
+        packet = SSHPacket(kexinit)
+        packet.get_bytes(17)  # type, cookie
+        lists = [packet.get_namelist() for _ in range(10)]
+        ours = (self._kex_algs, self._server_host_key_algs or [b""])
+        return packet.get_boolean() and any(theirs[:1] != list(own[:1]) for theirs, own in zip(lists, ours, strict=False))
 
     def _check_request(self, message: bytes) -> None:
         """Ends the connection on a second user name, on too many requests, and on any request after the proof."""

@@ -79,8 +79,8 @@ class IndexHandler(Handler):
             command = f"ssh {'' if port == 22 else f'-p {port} '}USER@{host}"
             text = (
                 f"<p>Type <code>{xhtml_escape(command)}</code>, with your name on this hub for USER, or "
-                f"<code>USER+SERVER</code> for a named server.</p><p>Register your public key in the SSH panel of JupyterLab, "
-                "or give a token of the Hub as password.</p>"
+                f"<code>USER+SERVER</code> for a named server.</p><p>The password is a token of the Hub; with it, "
+                "<code>ssh-copy-id</code> registers your public key.</p>"
             )
         else:
             text = "<p>The admin of this hub has not said yet under which name SSH is reached (ssh_host).</p>"
