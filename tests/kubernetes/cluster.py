@@ -70,6 +70,10 @@ class Pod:
         found: dict[str, Any] = json.loads(kubectl("get", "pod", self.name, "--namespace", self.namespace, "--output", "json"))
         return found
 
+    def exists(self) -> bool:
+        command = ["kubectl", "get", "pod", self.name, "--namespace", self.namespace]
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+
     @property
     def ip(self) -> str:
         return str(self.manifest()["status"]["podIP"])
