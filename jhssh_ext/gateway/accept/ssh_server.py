@@ -340,8 +340,13 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
     def _start_relay(self, login: Login, server: UpstreamConnection) -> None:
         services = self._services
         services.observer.opened(login)
-        relay = Relay(self, server, name=str(login.target), on_data=lambda count: services.activity.saw_data(login.target, count))
-
+        relay = Relay(
+            self,
+            server,
+            name=str(login.target),
+            socket_folders=server.socket_folders,
+            on_data=lambda count: services.activity.saw_data(login.target, count),
+        )
         self.when_ended(lambda _reason: services.observer.closed(login, *relay.bytes))
         relay.start()
 
