@@ -21,6 +21,8 @@ UNFIT_SENTENCE = "SSH can't be offered in this server's pod. Ask the hub's admin
 class SSHKubeSpawner(SSHSpawnerMixin, SidecarSettings, KubeSpawner):
     """KubeSpawner with SSH. Settings: ``c.SSHSpawnerMixin``, ``c.SSHKubeSpawner``, ``c.KubeSpawner``."""
 
+    _ssh_socket_folders: tuple[str, ...] = ()
+
     @default("ssh_port")
     def _default_ssh_port(self) -> int:
         return PORT
@@ -44,6 +46,9 @@ class SSHKubeSpawner(SSHSpawnerMixin, SidecarSettings, KubeSpawner):
         """The pod's IP: under ``services_enabled`` and ``pod_connect_ip`` the server's URL names what has no port for sshd."""
         pod = self.pod_reflector.pods[f"{self.namespace}/{self.pod_name}"]
         return pod["status"]["podIP"], self.ssh_listen_port
+
+    def get_ssh_socket_folders(self) -> tuple[str, ...]:
+        return self._ssh_socket_folders
 
     def is_pod_running(self, pod: Any) -> bool:
         """As KubeSpawner's, but a sidecar that does not come up, or is just restarted, holds up nothing."""
@@ -76,7 +81,9 @@ class SSHKubeSpawner(SSHSpawnerMixin, SidecarSettings, KubeSpawner):
                 home=self.sidecar_home,
             )
             try:
-                _add(pod, pod_manifest.build(plain(pod), sidecar))
+                parts = pod_manifest.build(plain(pod), sidecar)
+                _add(pod, parts)
+                self._ssh_socket_folders = parts.socket_folders
             except pod_manifest.PodUnfit as error:
                 self.log.error("No SSH for %s: %s.", self._ssh_log_name(), error)
                 self._ssh_turn_off(UNFIT_SENTENCE)

@@ -67,6 +67,8 @@ class Parts:
     notebook_mounts: list[Manifest]
     notebook_post_start: Manifest
     """replaces the notebook container's, which has been worked into it"""
+    socket_folders: tuple[str, ...]
+    """where a Unix socket is one and the same in both containers"""
     labels: Mapping[str, str] = field(default_factory=lambda: dict(LABELS))
 
 
@@ -114,6 +116,7 @@ def build(pod: Manifest, sidecar: Sidecar) -> Parts:
             _mount(SHARED_VOLUME, RUNTIME_DIR, "user"),
         ],
         notebook_post_start=_post_start(notebook),
+        socket_folders=(RUNTIME_DIR, *(mount["mountPath"] for mount in homes)),
     )
 
 

@@ -87,6 +87,10 @@ class SSHSpawnerMixin(SSHSettings):
     def check_ssh_settings(self) -> None:
         """Raises ValueError, with a message for the admin, where a setting that SSH needs is missing: it is then off."""
 
+    def get_ssh_socket_folders(self) -> tuple[str, ...]:
+        """Absolute folders that hold all Unix sockets which sshd of this server can open; empty: all that its user can."""
+        return ()
+
     @property
     def ssh_listen_port(self) -> int:
         """The TCP port that sshd was told to listen on in this spawn; 0 where SSH is off."""
@@ -236,6 +240,7 @@ class SSHSpawnerMixin(SSHSettings):
                 secret=spawn.environment.secret,
                 spawn=spawn.spawn_id,
                 hub_id=spawn.hub_id,
+                socket_folders=self.get_ssh_socket_folders(),
             )
             return ServerState.from_state(state.to_state())
         except Exception:

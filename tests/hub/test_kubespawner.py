@@ -340,12 +340,14 @@ async def test_fancy_profiles_keeps_its_form_below_our_checkbox(make: MakeSpawne
 @pytest.mark.asyncio
 @pytest.mark.parametrize("traits", [{}, {"services_enabled": True}, {"pod_connect_ip": "x.{username}.example"}])
 async def test_the_address_is_the_pods_own(make: MakeSpawner, traits: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    spawner = make(**traits)
+    volumes = [{"name": "home", "persistentVolumeClaim": {"claimName": "c"}}]
+    spawner = make(**traits, volumes=volumes, volume_mounts=[{"name": "home", "mountPath": "/home/jovyan"}])
     await manifest(spawner)
     pods = {f"hub/{spawner.pod_name}": {"status": {"podIP": "10.1.2.3"}}}
     monkeypatch.setattr(type(spawner), "pod_reflector", SimpleNamespace(pods=pods))
     state = await spawner._ssh_describe("http://somewhere-else:8888")
     assert (state.host, state.port, state.user) == ("10.1.2.3", 2222, "jovyan")
+    assert state.socket_folders == ("/run/jhssh/user", "/home/jovyan")
     given = environment(containers(await manifest(spawner))["notebook"])
     assert state.host_key == given["JHSSH_PUBLIC_HOST_KEY"]
     assert state.secret == given["JHSSH_SECRET"]

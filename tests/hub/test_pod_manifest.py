@@ -206,6 +206,7 @@ def test_sshd_mounts_the_home_as_the_notebook_does(
     (sshd,), (install,) = parts.containers, parts.init_containers
     assert (mounts(sshd).get(mount["mountPath"]) == mount) is wanted
     assert mount["mountPath"] not in mounts(install)
+    assert parts.socket_folders == ("/run/jhssh/user", *([mount["mountPath"]] if wanted else []))
 
 
 def test_mounts_are_not_propagated_out_of_sshd() -> None:

@@ -30,6 +30,8 @@ class JupyterTerminal:
     async def __aexit__(self, *_: Any) -> None:
         assert self._socket is not None
         self._socket.close()
+        while await self._socket.read_message() is not None:
+            pass
 
     async def type(self, text: str) -> None:
         assert self._socket is not None

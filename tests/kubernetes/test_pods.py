@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -123,6 +124,22 @@ def test_keys_are_registered_where_the_image_has_our_package(cluster: Cluster, t
     assert status["sshd"]["implementation"] == "sidecar"
     assert status["sshd"]["state"] == "running"
     assert status["sshd"]["host_keys"] == [cluster.hub.server_state("keys")["jhssh"]["host_key"]]
+
+
+def test_unix_sockets_elsewhere_are_refused_with_a_sentence(cluster: Cluster, ssh: SSH, tmp_path: Path) -> None:
+    cluster.server("keys")
+    here = tmp_path / "here"
+    forwarding = ssh("keys").forward("-L", f"{here}:/tmp/of-the-notebook")
+    try:
+        wait_until(here.exists, 20)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(20)
+            connection.connect(str(here))
+            assert connection.recv(1) == b""
+    finally:
+        forwarding.terminate()
+        _, said = forwarding.communicate(timeout=20)
+    assert "Unix sockets can be reached under /run/jhssh/user and /home/jovyan only" in said.decode()
 
 
 def test_the_admins_hook_and_container_are_there_too(cluster: Cluster, ssh: SSH) -> None:
