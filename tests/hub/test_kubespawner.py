@@ -178,16 +178,16 @@ async def test_a_profile_may_switch_it_on_and_change_the_sidecar(make: MakeSpawn
         {
             "display_name": "SSH",
             "slug": "ssh",
-            "kubespawner_override": {"ssh_policy": "always", "sidecar_limits": {"memory": "1Gi", "cpu": "1"}, "image": "gpu:2"},
+            "kubespawner_override": {"ssh_policy": "always", "sidecar_limits": {"memory": "2Gi", "cpu": "1"}, "image": "gpu:2"},
         },
     ]
     for choice, on in (("plain", False), ("ssh", True)):
         spawner = make(profile_list=profiles, user_options={"profile": choice}, config={"ssh_default": False})
         found = containers(await manifest(spawner))
         assert ("sshd" in found) is on
-    assert found["sshd"]["resources"]["limits"] == {"memory": "1Gi", "cpu": "1"}
+    assert found["sshd"]["resources"]["limits"] == {"memory": "2Gi", "cpu": "1"}
     assert found["notebook"]["image"] == "gpu:2"
-    assert make().sidecar_limits == {"memory": "512Mi"}, "no other spawner is changed"
+    assert make().sidecar_limits == {"memory": "1Gi"}, "no other spawner is changed"
 
 
 @pytest.mark.asyncio
