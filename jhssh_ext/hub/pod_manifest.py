@@ -127,6 +127,21 @@ def build(pod: Manifest, sidecar: Sidecar) -> Parts:
     )
 
 
+def complaints(pod: Manifest) -> list[str]:
+    """What is wrong with a pod that has its sidecar, after an admin's hook has changed it: sentences that name the setting."""
+    spec = pod["spec"]
+    sshd = next((each for each in [*spec["containers"], *(spec.get("initContainers") or [])] if each["name"] == SSHD), None)
+    if sshd is None:
+        return []
+    found = []
+    if spec.get("shareProcessNamespace") or spec.get("hostPID"):
+        found.append("its users can read the memory of sshd: modify_pod_hook must not set shareProcessNamespace or hostPID")
+    users = [_effective(spec, container).get("runAsUser") for container in (spec["containers"][0], sshd)]
+    if users[0] != users[1]:
+        found.append(f"notebook and sshd are of users {users[0]} and {users[1]}: set KubeSpawner.uid, not modify_pod_hook")
+    return found
+
+
 def environment(values: Mapping[str, str]) -> list[Manifest]:
     """An ``env`` list in which the values are taken literally: Kubernetes would expand ``$(NAME)``, and ``$$`` is its ``$``."""
     return [{"name": name, "value": value.replace("$", "$$")} for name, value in values.items()]

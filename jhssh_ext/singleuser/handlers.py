@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,7 @@ class Services:
     """What the handlers need; app.py makes it and puts it into the settings."""
 
     store: KeyStore
-    status: Callable[[], dict[str, Any]]
+    status: Callable[[], Awaitable[dict[str, Any]]]
     keys_changed: Callable[[], None]
     audience: str = ""
     secret: str = ""
@@ -207,7 +207,7 @@ class StatusHandler(JHSSHHandler):
     @authorized
     async def get(self) -> None:
         self.set_header("Cache-Control", "private, no-cache")
-        self.finish(json.dumps(self.services.status()))
+        self.finish(json.dumps(await self.services.status()))
 
 
 def key_model(stored: StoredKey) -> dict[str, Any]:
