@@ -25,7 +25,6 @@ from ..errors import (
     Unavailable,
 )
 from ..public_keys import MAX_TEXT
-from ..signed_http import ANSWER_TYPE, LIFETIME, BadSignature, sign_answer, verify_request
 from .key_store import KeyStore, StoredKey
 
 AUTH_RESOURCE = "jhssh"
@@ -115,6 +114,9 @@ class PublicKeysHandler(JHSSHHandler):
         self.signed_for = self._verified(token)
 
     def _verified(self, token: str) -> str:
+        # Here, since it brings PyJWT and cryptography, which a server without SSH does without (tests/singleuser/test_app.py).
+        from ..signed_http import LIFETIME, BadSignature, verify_request
+
         services = self.services
         try:
             jti = verify_request(services.secret, services.audience, "GET", self.request.path, token)
@@ -140,6 +142,8 @@ class PublicKeysHandler(JHSSHHandler):
             if shown is not None:
                 await shown
             return
+        from ..signed_http import ANSWER_TYPE, sign_answer  # here, as above
+
         answer = sign_answer(self.services.secret, self.services.audience, self.signed_for, await self._model())
         self.set_header("Cache-Control", "no-store")
         self.finish(answer, set_content_type=ANSWER_TYPE)
