@@ -90,9 +90,9 @@ async def test_lets_in_whom_the_gateway_certified_for_this_server_alone(
         "expired": ("user_ca", "-n", PRINCIPAL_ID, "-V", "-2h:-1h"),
         "host-certificate": ("user_ca", "-h", "-n", PRINCIPAL_ID),
     }
-    for name, (ca, *arguments) in certified.items():
+    for name, (ca, *options) in certified.items():
         keygen(tried.folder / name)
-        tried.certify(name, ca, *arguments)
+        tried.certify(name, ca, *options)
     keygen(tried.folder / "plain")
     (tried.folder / "plain.pub").write_text((tried.folder / "user_ca.pub").read_text())
     port = free_port()
