@@ -14,6 +14,7 @@
     │   ├── SpawnFailed               SPAWN_FAILED
     │   ├── ServerUnreachable         SERVER_UNREACHABLE
     │   ├── HostKeyMismatch           HOST_KEY_MISMATCH
+    │   ├── DatabaseUnavailable       DATABASE_UNAVAILABLE
     │   ├── ShuttingDown              SHUTTING_DOWN
     │   └── StoreUnusable             KEY_STORE_UNUSABLE
     └── KeyRefused                    a change of the registered keys is not made: what was sent is at fault
@@ -115,6 +116,11 @@ class HostKeyMismatch(Unavailable):
     default_sentence = (
         "Something else answers in place of your server. Restart the server; if that does not help, tell your admin."
     )
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "DATABASE_UNAVAILABLE"
+    default_sentence = "The SSH gateway can't reach its database right now. Try again in a minute."
 
 
 class ShuttingDown(Unavailable):

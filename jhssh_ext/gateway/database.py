@@ -1,0 +1,127 @@
+"""The gateway's database: SQLite in a file of its own, or a PostgreSQL that several gateways share. Off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from ..errors import DatabaseUnavailable
+
+T = TypeVar("T")
+MIGRATION_LOCK = 0x6A687373
+"""pg_advisory_lock(): one gateway migrates at a time ("jhss")"""
+BUSY_TIMEOUT = 10.0
+"""seconds that a statement waits for SQLite's lock, or for a connection to PostgreSQL"""
+
+
+class Database:
+    """``url`` as SQLAlchemy takes it. ``await database.run(work)`` calls ``work(session)`` in one transaction, in a thread.
+
+    Raises ValueError for a URL that can't be used.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.url = make_url(url)
+        except ArgumentError as error:
+            raise ValueError(f"c.Gateway.database_url is not a URL of SQLAlchemy's: {error}") from None
+        self._sqlite = self.url.get_backend_name() == "sqlite"
+        # SQLite has one writer anyway; more threads would only wait for its lock.
+        workers = 1 if self._sqlite else 8
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="database")
+        self._engine = create_engine(self.url, **self._options(workers))
+        if self._sqlite:
+            event.listen(self._engine, "connect", _set_up_sqlite)
+            event.listen(self._engine, "begin", _begin_sqlite)
+        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+
+    def _options(self, workers: int) -> dict[str, Any]:
+        if self._sqlite:
+            return {"connect_args": {"timeout": BUSY_TIMEOUT, "check_same_thread": False}}
+        return {"pool_size": workers, "max_overflow": 0, "pool_pre_ping": True, "pool_timeout": BUSY_TIMEOUT}
+
+    async def run(self, work: Callable[[Session], T]) -> T:
+        """What ``work`` returns, once it is committed; its exceptions roll back. Raises DatabaseUnavailable."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.run_here, work)
+
+    def run_here(self, work: Callable[[Session], T]) -> T:
+        """The same in this thread."""
+        try:
+            with self._sessions.begin() as session:
+                return work(session)
+        except SQLAlchemyError as error:
+            raise DatabaseUnavailable(explanation=f"{_said(error)}. Check database_url.") from error
+
+    async def migrate(self) -> None:
+        """Makes the tables, or brings them up to date (alembic). Raises DatabaseUnavailable."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, self.migrate_here)
+
+    def migrate_here(self) -> None:
+        """The same in this thread."""
+        if self._sqlite and self.url.database not in (None, "", ":memory:"):
+            _make_private(Path(str(self.url.database)))
+        try:
+            with self._engine.begin() as connection:
+                if not self._sqlite:
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+                _upgrade(connection)
+        except SQLAlchemyError as error:
+            raise DatabaseUnavailable(explanation=f"{_said(error)}. Check database_url.") from error
+
+    async def close(self) -> None:
+        """Ends what runs, then the connections."""
+        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+        self._engine.dispose()
+
+
+def sqlite_url(path: str) -> str:
+    """The URL of a file."""
+    return URL.create("sqlite", database=path).render_as_string(hide_password=False)
+
+
+def alembic_config() -> Config:
+    """Where the migrations are."""
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("jhssh_ext.gateway") / "migrations").replace("%", "%%"))
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    """No transactions of Python's own, which leave out CREATE TABLE."""
+    connection.isolation_level = None
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Waits for the lock at once: a transaction that reads first and then writes would fail beside another."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _make_private(path: Path) -> None:
+    """It says who uses which key from where: for the gateway's eyes alone."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise DatabaseUnavailable(explanation=f"{path}: {error.strerror}. Check database_url.") from error
+
+
+def _said(error: SQLAlchemyError) -> str:
+    """Without the statement and its values."""
+    return f"{type(error).__name__}: {error.orig}" if isinstance(error, DBAPIError) else type(error).__name__

@@ -1,0 +1,124 @@
+"""What the gateway remembers, as SQLAlchemy tables. Times are seconds since 1970 (UTC); names are at most 255 characters.
+
+Nothing here opens anything by itself: keys are public, codes and nonces are kept as digests and work once.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Float, Index, Integer, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAME = String(255)
+FINGERPRINT = String(64)
+
+
+class Base(DeclarativeBase):
+    """All tables; migrations/ makes and changes them."""
+
+
+class KeyCopy(Base):
+    """The copy of one user server's key store."""
+
+    __tablename__ = "key_copies"
+
+    user: Mapped[str] = mapped_column("user_name", NAME, primary_key=True)
+    server: Mapped[str] = mapped_column("server_name", NAME, primary_key=True)
+    spawn: Mapped[str] = mapped_column(String(64))
+    """the spawn that was asked last (ServerState.spawn)"""
+    checked: Mapped[float] = mapped_column(Float)
+    """when the copy was known to be right; 0: it counts for nothing until it is fetched anew"""
+    confirmed: Mapped[float] = mapped_column(Float)
+    """when the user server itself last gave the keys: bounds for how long they start a stopped server"""
+    keys: Mapped[str] = mapped_column("public_keys", Text)
+    """lines "type base64", one a key, sorted"""
+
+
+class UserKey(Base):
+    """A key that a user keeps on the gateway's page: it opens all of that user's servers."""
+
+    __tablename__ = "user_keys"
+
+    user: Mapped[str] = mapped_column("user_name", NAME, primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(FINGERPRINT, primary_key=True)
+    user_created: Mapped[str] = mapped_column(String(64))
+    """the Hub's "created" of that user: a user of the same name made later is another one"""
+    public_key: Mapped[str] = mapped_column(Text)
+    """line "type base64" """
+    comment: Mapped[str] = mapped_column(NAME)
+    source: Mapped[str] = mapped_column(String(32))
+    """page | approval"""
+    added: Mapped[float] = mapped_column(Float)
+    renewed: Mapped[float] = mapped_column(Float)
+    """when it was added, or last confirmed in the browser (key_max_age)"""
+
+
+class KeyUse(Base):
+    """When a key last opened a server."""
+
+    __tablename__ = "key_uses"
+
+    user: Mapped[str] = mapped_column("user_name", NAME, primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(FINGERPRINT, primary_key=True)
+    used: Mapped[float] = mapped_column(Float)
+    address: Mapped[str] = mapped_column(String(64))
+
+
+class Approval(Base):
+    """One SSH connection that waits for its user's approval in the browser. Deleted when it has ended."""
+
+    __tablename__ = "approvals"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """random, known to the waiting connection alone"""
+    code_digest: Mapped[str] = mapped_column(String(64), unique=True)
+    user: Mapped[str] = mapped_column("user_name", NAME, index=True)
+    server: Mapped[str] = mapped_column("server_name", NAME)
+    address: Mapped[str] = mapped_column(String(64), index=True)
+    """of the SSH client"""
+    fingerprint: Mapped[str] = mapped_column(FINGERPRINT)
+    """of the key that the client offered and proved to hold; empty without one"""
+    public_key: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(16))
+    """waiting | claimed (its code was typed) | approved | number (approved, the number is to be typed) | denied"""
+    claimed_by: Mapped[str] = mapped_column(NAME)
+    """the Hub user who typed the code"""
+    number_digest: Mapped[str] = mapped_column(String(64))
+    tries: Mapped[int] = mapped_column(Integer)
+    """wrong numbers so far"""
+    remember: Mapped[bool] = mapped_column(Boolean)
+    created: Mapped[float] = mapped_column(Float)
+    expires: Mapped[float] = mapped_column(Float, index=True)
+
+
+class Nonce(Base):
+    """What a form carries so that it works once, for one user and one purpose. Deleted when it was used."""
+
+    __tablename__ = "nonces"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user: Mapped[str] = mapped_column("user_name", NAME, index=True)
+    purpose: Mapped[str] = mapped_column(String(255))
+    expires: Mapped[float] = mapped_column(Float, index=True)
+
+
+class OpenSession(Base):
+    """One open connection, as the gateway that relays it tells the others."""
+
+    __tablename__ = "sessions"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    gateway: Mapped[str] = mapped_column(String(64))
+    user: Mapped[str] = mapped_column("user_name", NAME)
+    server: Mapped[str] = mapped_column("server_name", NAME)
+    method: Mapped[str] = mapped_column(String(32))
+    fingerprint: Mapped[str] = mapped_column(FINGERPRINT)
+    address: Mapped[str] = mapped_column(String(64))
+    since: Mapped[float] = mapped_column(Float)
+    seen: Mapped[float] = mapped_column(Float, index=True)
+    """when its gateway last said that it is open"""
+    from_client: Mapped[int] = mapped_column(BigInteger)
+    from_server: Mapped[int] = mapped_column(BigInteger)
+    ending: Mapped[bool] = mapped_column(Boolean)
+    """it was asked to end"""
+
+    __table_args__ = (Index("ix_sessions_user", "user_name", "server_name"),)

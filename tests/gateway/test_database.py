@@ -1,0 +1,84 @@
+"""The database, on SQLite and on a real PostgreSQL: migrations make what tables.py says; transactions; what failures become."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, select, text
+from sqlalchemy.orm import Session
+
+from jhssh_ext.errors import DatabaseUnavailable
+from jhssh_ext.gateway.database import Database, sqlite_url
+from jhssh_ext.gateway.tables import Base, KeyUse
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgresql"))
+    return sqlite_url(str(tmp_path / "gateway.sqlite"))
+
+
+@pytest.mark.asyncio
+async def test_migrations_make_what_the_tables_say(url: str) -> None:
+    database = Database(url)
+    await database.migrate()
+    await database.migrate()  # nothing is left to do
+    await database.close()
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
+    engine.dispose()
+    assert differences == []
+
+
+@pytest.mark.asyncio
+async def test_gateways_that_start_at_once_migrate_once(url: str) -> None:
+    databases = [Database(url) for _ in range(3)]
+    await asyncio.gather(*(database.migrate() for database in databases))
+    for database in databases:
+        await database.close()
+
+
+@pytest.mark.asyncio
+async def test_a_failed_transaction_leaves_nothing(url: str) -> None:
+    database = Database(url)
+    await database.migrate()
+
+    def half(session: Session) -> None:
+        session.add(KeyUse(user="alice", fingerprint="SHA256:x", used=1.0, address="192.0.2.1"))
+        session.flush()
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await database.run(half)
+    assert await database.run(lambda session: session.scalars(select(KeyUse)).all()) == []
+    await database.close()
+
+
+@pytest.mark.asyncio
+async def test_failures_are_one_type_and_show_no_values(tmp_path: Path) -> None:
+    database = Database(sqlite_url(str(tmp_path / "gateway.sqlite")))
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await database.run(lambda session: session.execute(text("SELECT * FROM nowhere WHERE x = :x"), {"x": "secret"}))
+    assert "secret" not in str(caught.value)
+    assert "database_url" in str(caught.value)
+    await database.close()
+    with pytest.raises(DatabaseUnavailable, match="database_url"):
+        await Database(sqlite_url(str(tmp_path / "no" / "folder"))).migrate()
+    with pytest.raises(ValueError, match="database_url"):
+        Database("nonsense")
+
+
+@pytest.mark.asyncio
+async def test_a_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.sqlite"
+    database = Database(sqlite_url(str(path)))
+    await database.migrate()
+    assert {stat.S_IMODE(found.stat().st_mode) for found in tmp_path.glob("gateway.sqlite*")} == {0o600}
+    await database.close()
