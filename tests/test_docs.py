@@ -46,6 +46,7 @@ def tree() -> set[str]:
 
 def test_tree_of_the_architecture_page_is_complete_and_true() -> None:
     there = {name_of(path) for path in (ROOT / "jhssh_ext").rglob("*.py") if not path.name.startswith("__")}
+    there = {name for name in there if "/migrations/versions/" not in name}  # one for each change of the tables
     assert tree() == there
 
 
