@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import Connection, Table, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 from ..errors import DatabaseUnavailable
 
 T = TypeVar("T")
+READ_ONLY = "jhssh_read_only"
+"""execution option of connections that only read"""
 MIGRATION_LOCK = 0x6A687373
 """pg_advisory_lock(): one gateway migrates at a time ("jhss")"""
 BUSY_TIMEOUT = 10.0
@@ -41,11 +46,14 @@ class Database:
         # SQLite has one writer anyway; more threads would only wait for its lock.
         workers = 1 if self._sqlite else 8
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="database")
+        # Reads do not wait for a write that is being made durable.
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="database-read") if self._sqlite else self._threads
         self._engine = create_engine(self.url, **self._options(workers))
         if self._sqlite:
             event.listen(self._engine, "connect", _set_up_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        self._reads = sessionmaker(self._engine.execution_options(**{READ_ONLY: True}), expire_on_commit=False)
 
     def _options(self, workers: int) -> dict[str, Any]:
         if self._sqlite:
@@ -56,10 +64,17 @@ class Database:
         """What ``work`` returns, once it is committed; its exceptions roll back. Raises DatabaseUnavailable."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.run_here, work)
 
+    async def read(self, work: Callable[[Session], T]) -> T:
+        """As ``run``, for ``work`` that changes nothing: what is being written elsewhere does not hold it up."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._in, self._reads, work)
+
     def run_here(self, work: Callable[[Session], T]) -> T:
         """The same in this thread."""
+        return self._in(self._sessions, work)
+
+    def _in(self, sessions: sessionmaker[Session], work: Callable[[Session], T]) -> T:
         try:
-            with self._sessions.begin() as session:
+            with sessions.begin() as session:
                 return work(session)
         except SQLAlchemyError as error:
             raise DatabaseUnavailable(explanation=f"{_said(error)}. Check database_url.") from error
@@ -82,7 +97,8 @@ class Database:
 
     async def close(self) -> None:
         """Ends what runs, then the connections."""
-        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+        for threads in {self._threads, self._readers}:
+            await asyncio.to_thread(threads.shutdown, wait=True, cancel_futures=True)
         self._engine.dispose()
 
 
@@ -104,14 +120,26 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
+def upsert(session: Session, table: type[DeclarativeBase], *rows: dict[str, Any]) -> None:
+    """Makes or replaces rows, each given as column name → value, all columns of it. Two who do so at once both succeed."""
+    found = cast(Table, table.__table__)
+    keys = [column.name for column in found.primary_key]
+    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(found)
+    others = {column.name: statement.excluded[column.name] for column in found.columns if column.name not in keys}
+    session.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
+
+
 def _set_up_sqlite(connection: Any, _record: object) -> None:
-    """No transactions of Python's own, which leave out CREATE TABLE."""
+    """No transactions of Python's own, which leave out CREATE TABLE; readers beside a writer (sqlite.org/wal.html)."""
     connection.isolation_level = None
+    with contextlib.suppress(sqlite3.OperationalError):  # another is at it; the mode is the file's
+        connection.execute("PRAGMA journal_mode=WAL").close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
     """Waits for the lock at once: a transaction that reads first and then writes would fail beside another."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(READ_ONLY) else "BEGIN IMMEDIATE")
 
 
 def _make_private(path: Path) -> None:

@@ -17,18 +17,24 @@ class Base(DeclarativeBase):
 
 
 class KeyCopy(Base):
-    """The copy of one user server's key store."""
+    """The copy of one user server's key store, or of a user's keys elsewhere (then for the default server alone)."""
 
     __tablename__ = "key_copies"
 
+    source: Mapped[str] = mapped_column(String(128), primary_key=True)
+    """KeySource.name of where the keys are kept"""
     user: Mapped[str] = mapped_column("user_name", NAME, primary_key=True)
     server: Mapped[str] = mapped_column("server_name", NAME, primary_key=True)
+    user_created: Mapped[str] = mapped_column(String(64))
+    """the Hub's "created" of that user when it was asked last; empty: unknown"""
     spawn: Mapped[str] = mapped_column(String(64))
     """the spawn that was asked last (ServerState.spawn)"""
+    changes: Mapped[int] = mapped_column(BigInteger)
+    """how often it was told that the keys have changed: an answer to a question from before counts for nothing"""
     checked: Mapped[float] = mapped_column(Float)
     """when the copy was known to be right; 0: it counts for nothing until it is fetched anew"""
     confirmed: Mapped[float] = mapped_column(Float)
-    """when the user server itself last gave the keys: bounds for how long they start a stopped server"""
+    """when the keys were last given by where they are kept: bounds for how long they start a stopped server"""
     keys: Mapped[str] = mapped_column("public_keys", Text)
     """lines "type base64", one a key, sorted"""
 

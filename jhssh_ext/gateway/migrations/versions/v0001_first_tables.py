@@ -36,13 +36,16 @@ def upgrade() -> None:
     op.create_index(op.f("ix_approvals_user_name"), "approvals", ["user_name"], unique=False)
     op.create_table(
         "key_copies",
+        sa.Column("source", sa.String(length=128), nullable=False),
         sa.Column("user_name", sa.String(length=255), nullable=False),
         sa.Column("server_name", sa.String(length=255), nullable=False),
+        sa.Column("user_created", sa.String(length=64), nullable=False),
         sa.Column("spawn", sa.String(length=64), nullable=False),
+        sa.Column("changes", sa.BigInteger(), nullable=False),
         sa.Column("checked", sa.Float(), nullable=False),
         sa.Column("confirmed", sa.Float(), nullable=False),
         sa.Column("public_keys", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("user_name", "server_name"),
+        sa.PrimaryKeyConstraint("source", "user_name", "server_name"),
     )
     op.create_table(
         "key_uses",

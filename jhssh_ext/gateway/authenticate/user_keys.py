@@ -1,0 +1,198 @@
+"""Keys that users keep on the gateway's page: rows and their rules. They count for all servers of their user, running or not.
+
+They belong to one user as the Hub made it: ``created`` is what the Hub says of that (UserModel.created). A user of the same name
+who was made later owns none of them, and the first look on their behalf removes the old ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from ...errors import HubUnavailable, KeyDuplicate, KeyTooMany
+from ...public_keys import PublicKey
+from ..database import Database, upsert
+from ..tables import KeyUse, UserKey
+
+DAY = 86400.0
+MAX_KEYS = 100
+"""of one user"""
+
+Removed = Callable[[str, "str | None", Collection[str]], Awaitable[None]]
+"""``removed(user, server, fingerprints)``: these keys no longer open that server (None: any of that user's)"""
+
+
+async def _nobody(user: str, server: str | None, fingerprints: Collection[str]) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True)
+class PageKey:
+    """One key as its user sees it. Times are seconds since 1970."""
+
+    fingerprint: str
+    public_key: str
+    """line "type base64" """
+    comment: str
+    source: str
+    """page | approval"""
+    added: float
+    renewed: float
+    expires: float | None
+    """from when on it has to be renewed; None: never"""
+    last_used: float | None
+    last_address: str
+
+
+class UserKeys:
+    """``max_age`` is in days: older keys count for nothing until they are renewed; 0: for ever.
+
+    Every method raises DatabaseUnavailable; those that want ``created`` raise HubUnavailable where the Hub does not show it.
+    ``removed`` is told which keys went, after they are gone.
+    """
+
+    def __init__(
+        self, database: Database, clock: Callable[[], float] = time.time, *, max_age: float = 0.0, removed: Removed = _nobody
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._max_age = max_age * DAY
+        self.removed = removed
+
+    async def list(self, user: str, created: str) -> list[PageKey]:
+        """All of the user's keys, the oldest first; those too old to count among them."""
+
+        def work(session: Session) -> tuple[list[PageKey], list[str]]:
+            gone = _forget_earlier(session, user, created)
+            uses = {use.fingerprint: use for use in session.scalars(select(KeyUse).where(KeyUse.user == user))}
+            rows = session.scalars(select(UserKey).where(UserKey.user == user).order_by(UserKey.added, UserKey.fingerprint))
+            return [self._shown(row, uses.get(row.fingerprint)) for row in rows], gone
+
+        _check(created)
+        keys, gone = await self._database.run(work)
+        await self._tell(user, gone)
+        return keys
+
+    async def holds(self, user: str, key: PublicKey, created: str | None = None) -> bool:
+        """Does this key count for the user now? Without ``created`` for anyone who bore the name. One indexed read."""
+
+        def work(session: Session) -> UserKey | None:
+            return session.get(UserKey, (user, key.fingerprint))
+
+        row = await self._database.read(work)
+        if row is None or row.public_key != _line(key) or (created is not None and row.user_created != created):
+            return False
+        return not self._max_age or self._clock() < row.renewed + self._max_age
+
+    async def add(self, user: str, created: str, key: PublicKey, source: str) -> None:
+        """``source``: "page" or "approval". Raises KeyDuplicate or KeyTooMany."""
+
+        def work(session: Session) -> list[str]:
+            gone = _forget_earlier(session, user, created)
+            if session.get(UserKey, (user, key.fingerprint)) is not None:
+                raise KeyDuplicate
+            if (session.scalar(select(func.count()).where(UserKey.user == user)) or 0) >= MAX_KEYS:
+                raise KeyTooMany
+            now = self._clock()
+            session.add(
+                UserKey(
+                    user=user, fingerprint=key.fingerprint, user_created=created, public_key=_line(key),
+                    comment=key.comment[:255], source=source, added=now, renewed=now,
+                )
+            )  # fmt: skip
+            return gone
+
+        _check(created)
+        await self._tell(user, await self._database.run(work))
+
+    async def remove(self, user: str, fingerprint: str) -> bool:
+        """Was there such a key? Sessions that it opened end."""
+
+        def work(session: Session) -> bool:
+            found = session.execute(delete(UserKey).where(UserKey.user == user, UserKey.fingerprint == fingerprint))
+            return bool(found.rowcount)  # type: ignore[attr-defined]
+
+        there = await self._database.run(work)
+        if there:
+            await self.removed(user, None, [fingerprint])
+        return there
+
+    async def renew(self, user: str, created: str, fingerprint: str) -> bool:
+        """Counts the key's age from now. Was there such a key?"""
+
+        def work(session: Session) -> bool:
+            row = session.get(UserKey, (user, fingerprint))
+            if row is None or row.user_created != created:
+                return False
+            row.renewed = self._clock()
+            return True
+
+        _check(created)
+        return await self._database.run(work)
+
+    async def forget(self, user: str) -> None:
+        """The user is gone: keys, and when they were used."""
+
+        def work(session: Session) -> list[str]:
+            gone = list(session.scalars(select(UserKey.fingerprint).where(UserKey.user == user)))
+            session.execute(delete(UserKey).where(UserKey.user == user))
+            session.execute(delete(KeyUse).where(KeyUse.user == user))
+            return gone
+
+        await self._tell(user, await self._database.run(work))
+
+    async def forget_earlier(self, user: str, created: str) -> None:
+        """Keys of those who bore the name before."""
+        if created:
+            await self._tell(user, await self._database.run(lambda session: _forget_earlier(session, user, created)))
+
+    async def users(self) -> set[str]:
+        """Who keeps keys here."""
+        return await self._database.read(lambda session: set(session.scalars(select(UserKey.user).distinct())))
+
+    async def used(self, user: str, fingerprint: str, address: str) -> None:
+        """The key (of any source) has just opened a server, from this address."""
+        use = {"user_name": user, "fingerprint": fingerprint, "used": self._clock(), "address": address[:64]}
+        await self._database.run(lambda session: upsert(session, KeyUse, use))
+
+    async def _tell(self, user: str, gone: Collection[str]) -> None:
+        if gone:
+            await self.removed(user, None, gone)
+
+    def _shown(self, row: UserKey, use: KeyUse | None) -> PageKey:
+        return PageKey(
+            fingerprint=row.fingerprint,
+            public_key=row.public_key,
+            comment=row.comment,
+            source=row.source,
+            added=row.added,
+            renewed=row.renewed,
+            expires=row.renewed + self._max_age if self._max_age else None,
+            last_used=use.used if use else None,
+            last_address=use.address if use else "",
+        )
+
+
+def _line(key: PublicKey) -> str:
+    """Without the comment."""
+    return PublicKey(key.type, key.blob).line
+
+
+def _forget_earlier(session: Session, user: str, created: str) -> list[str]:
+    """Removes the keys of those who bore the name before; their fingerprints."""
+    earlier = (UserKey.user == user, UserKey.user_created != created)
+    gone = list(session.scalars(select(UserKey.fingerprint).where(*earlier)))
+    if gone:
+        session.execute(delete(UserKey).where(*earlier))
+        session.execute(delete(KeyUse).where(KeyUse.user == user))
+    return gone
+
+
+def _check(created: str) -> None:
+    """Keys of nobody in particular would be the next user's of that name."""
+    if not created:
+        raise HubUnavailable(explanation="the Hub does not say when users were made: give the gateway the scope read:users")
