@@ -59,6 +59,6 @@ c.JupyterHub.load_roles = [
     {
         "name": "jhssh-gateway",
         "services": ["ssh"],
-        "scopes": ["read:servers", "admin:server_state", "servers", "users:activity"],
+        "scopes": ["list:users", "read:users", "read:servers", "admin:server_state", "servers", "users:activity"],
     }
 ]

@@ -47,7 +47,7 @@ class GatewaySettings(Application):
     hub_api_url = Unicode(help="The Hub's REST API; default: $JUPYTERHUB_API_URL.").tag(config=True)
     hub_api_token = Unicode(
         help="Token of the gateway's service at the Hub; default: $JUPYTERHUB_API_TOKEN. "
-        "Scopes: read:servers, admin:server_state, servers, users:activity."
+        "Scopes: list:users, read:users, read:servers, admin:server_state, servers, users:activity."
     ).tag(config=True)
     public_url = Unicode(
         "", help="The Hub as users see it, with its base URL: https://hub.example.org/. Links are made from it."

@@ -13,7 +13,7 @@ from pathlib import Path
 from .processes import MARK, free_port, listening, stop_child, tail, wait_until
 
 # What the gateway's service token may do; the same in JupyterHub 5.5 and 6.1.
-SCOPES = ["read:servers", "admin:server_state", "servers", "users:activity"]
+SCOPES = ["list:users", "read:users", "read:servers", "admin:server_state", "servers", "users:activity"]
 
 CONFIG = """\
 c = get_config()

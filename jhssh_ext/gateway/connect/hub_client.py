@@ -22,6 +22,7 @@ from ...identifiers import printable
 from ...login_names import MAX_LOGIN_NAME, UserServer
 from .bounded_http import BoundedClient, NoAnswer
 from .hub_models import (
+    PAGINATED,
     EventLines,
     Progress,
     StartAnswer,
@@ -32,12 +33,16 @@ from .hub_models import (
     start_answer,
     token_model,
     user_model,
+    users_page,
 )
 
 MAX_ANSWER = 1 << 20
 MAX_TOKEN = 512
+USERS_PER_PAGE = 100
+"""whose answer stays well below MAX_ANSWER"""
 ROLE = (
-    "Give the gateway's service a role with the scopes servers, read:servers, admin:server_state and users:activity "
+    "Give the gateway's service a role with the scopes servers, read:servers, admin:server_state, read:users, list:users "
+    "and users:activity "
     "(c.JupyterHub.load_roles)."
 )
 
@@ -95,6 +100,18 @@ class HubClient:
         model = self._parsed(response, user_model)
         # Some databases compare names without regard to case: "Alice" is not "alice".
         return model if model.name == name else None
+
+    async def users(self) -> AsyncGenerator[UserModel, None]:
+        """All users with all their servers, a page at a time. One may be left out while others go. Raises HubUnavailable."""
+        offset: int | None = 0
+        while offset is not None:
+            path = f"/users?include_stopped_servers=1&limit={USERS_PER_PAGE}&offset={offset}"
+            page, following = self._parsed(await self._call("GET", path, accept=PAGINATED), users_page)
+            for user in page:
+                yield user
+            if following is not None and following <= offset:
+                raise HubUnavailable(explanation=f"{self.api_url} lists the same users again and again")
+            offset = following
 
     async def identify(self, token: str) -> TokenModel | None:
         """Whose token this is; None if it is nobody's. Not cached: a revoked token is one at once. Raises HubUnavailable."""
@@ -191,9 +208,10 @@ class HubClient:
         token: str | None = None,
         timeout: float | None = None,
         plain: bool = False,
+        accept: str = "application/json",
     ) -> HTTPResponse:
         """The answer: ``plain`` with any status, else 2xx, or a 400 or 404 of the Hub itself. Raises HubUnavailable."""
-        headers = self._headers(token or self._api_token)
+        headers = self._headers(token or self._api_token) | {"Accept": accept}
         data = None
         if body is not None:
             data = json.dumps(body).encode("ascii")

@@ -14,6 +14,11 @@ from ...login_names import UserServer
 from ...payloads import ServerState
 
 
+PAGINATED = "application/jupyterhub-pagination+json"
+"""media type of lists that come in pages (JupyterHub 2.0 and later)"""
+MAX_TIME = 64
+
+
 class WrongShape(ValueError):
     """The Hub's answer is none that its API documents."""
 
@@ -39,6 +44,8 @@ class UserModel:
     name: str
     servers: dict[str, ServerModel]
     """by name; the default server ``""`` is always there"""
+    created: str = ""
+    """when the Hub made this user, as it writes it; a user of the same name made later is another. Empty: the Hub does not say"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class TokenModel:
     name: str
     kind: str
     scopes: frozenset[str]
+    admin: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def user_model(found: Mapping[str, Any]) -> UserModel:
-    """From ``GET /users/:name?include_stopped_servers``."""
+    """From ``GET /users/:name?include_stopped_servers``; ``created`` is shown to the scope read:users."""
     servers = found.get("servers")
     if not isinstance(servers, dict):
         raise WrongShape("no servers are shown")
@@ -102,7 +110,20 @@ def user_model(found: Mapping[str, Any]) -> UserModel:
             raise WrongShape("a server is not an object")
         models[name] = _server_model(name, server)
     models.setdefault("", ServerModel(name="", ready=False, pending=None))
-    return UserModel(_text(found, "name"), models)
+    created = found.get("created")
+    return UserModel(_text(found, "name"), models, created if isinstance(created, str) and len(created) <= MAX_TIME else "")
+
+
+def users_page(found: Mapping[str, Any]) -> tuple[list[UserModel], int | None]:
+    """From ``GET /users`` with PAGINATED: the users of one page, and the offset of the next, None after the last."""
+    items, pagination = found.get("items"), found.get("_pagination")
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items) or not isinstance(pagination, dict):
+        raise WrongShape("no page of users")
+    following = pagination.get("next")
+    offset = following.get("offset") if isinstance(following, dict) else None
+    if following is not None and type(offset) is not int:
+        raise WrongShape("no offset of the next page")
+    return [user_model(item) for item in items], offset
 
 
 def _server_model(name: str, found: Mapping[str, Any]) -> ServerModel:
@@ -130,7 +151,7 @@ def token_model(found: Mapping[str, Any]) -> TokenModel:
     scopes = found.get("scopes")
     if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
         raise WrongShape("no scopes are shown")
-    return TokenModel(_text(found, "name"), _text(found, "kind"), frozenset(scopes))
+    return TokenModel(_text(found, "name"), _text(found, "kind"), frozenset(scopes), found.get("admin") is True)
 
 
 def _text(found: Mapping[str, Any], key: str) -> str:
