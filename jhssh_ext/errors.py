@@ -4,11 +4,14 @@
     ├── Denied                        the answer is no
     │   ├── KeyUnknown                KEY_UNKNOWN
     │   ├── TokenInvalid              TOKEN_INVALID
+    │   ├── ApprovalDenied            APPROVAL_DENIED
+    │   ├── ApprovalExpired           APPROVAL_EXPIRED
     │   ├── PolicyDenied              POLICY_DENIED
     │   ├── SSHNotEnabled             SSH_NOT_ENABLED
     │   ├── ServerStopped             SERVER_STOPPED
     │   ├── TooManyAttempts           TOO_MANY_ATTEMPTS
-    │   └── TooManySessions           TOO_MANY_SESSIONS
+    │   ├── TooManySessions           TOO_MANY_SESSIONS
+    │   └── ConnectionEnded           CONNECTION_ENDED
     ├── Unavailable                   ask again later
     │   ├── HubUnavailable            HUB_UNAVAILABLE
     │   ├── SpawnFailed               SPAWN_FAILED
@@ -65,6 +68,16 @@ class TokenInvalid(Denied):
     default_sentence = "This token does not open this server. Make a new one on the Token page of the Hub."
 
 
+class ApprovalDenied(Denied):
+    code = "APPROVAL_DENIED"
+    default_sentence = "This login was denied in the browser."
+
+
+class ApprovalExpired(Denied):
+    code = "APPROVAL_EXPIRED"
+    default_sentence = "Nobody approved this login in time. Connect again for a new code."
+
+
 class PolicyDenied(Denied):
     code = "POLICY_DENIED"
     default_sentence = "This hub does not allow that over SSH."
@@ -88,6 +101,11 @@ class TooManyAttempts(Denied):
 class TooManySessions(Denied):
     code = "TOO_MANY_SESSIONS"
     default_sentence = "Too many connections are open. Close some and try again."
+
+
+class ConnectionEnded(Denied):
+    code = "CONNECTION_ENDED"
+    default_sentence = "This connection was ended on the SSH page of the Hub, or the key that opened it was removed."
 
 
 class Unavailable(JHSSHError):

@@ -75,24 +75,32 @@ class Approval(Base):
     __tablename__ = "approvals"
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    """random, known to the waiting connection alone"""
+    """random: part of a page's address, and worth nothing by itself"""
     code_digest: Mapped[str] = mapped_column(String(64), unique=True)
+    login_name: Mapped[str] = mapped_column(NAME)
+    """as the client sent it"""
     user: Mapped[str] = mapped_column("user_name", NAME, index=True)
+    """whom the login name may mean; from claimed on: the Hub user who typed the code"""
     server: Mapped[str] = mapped_column("server_name", NAME)
-    address: Mapped[str] = mapped_column(String(64), index=True)
+    """from claimed on: which of their servers the login name means"""
+    network: Mapped[str] = mapped_column(String(64), index=True)
+    """what counts as one address of SSH clients (addresses.network_of)"""
+    address: Mapped[str] = mapped_column(String(64))
     """of the SSH client"""
-    fingerprint: Mapped[str] = mapped_column(FINGERPRINT)
-    """of the key that the client offered and proved to hold; empty without one"""
-    public_key: Mapped[str] = mapped_column(Text)
+    offered: Mapped[str] = mapped_column(Text)
+    """fingerprints of the keys that the client offered, one a line: anybody can offer any key"""
     state: Mapped[str] = mapped_column(String(16))
-    """waiting | claimed (its code was typed) | approved | number (approved, the number is to be typed) | denied"""
-    claimed_by: Mapped[str] = mapped_column(NAME)
-    """the Hub user who typed the code"""
+    """waiting | claimed (its code was typed) | approved | number (approved, the number is to be typed) | denied | entered"""
     number_digest: Mapped[str] = mapped_column(String(64))
     tries: Mapped[int] = mapped_column(Integer)
-    """wrong numbers so far"""
+    """numbers typed so far"""
     remember: Mapped[bool] = mapped_column(Boolean)
+    """the user wants to remember a key: the client is to prove that it has one of those offered"""
+    public_key: Mapped[str] = mapped_column(Text)
+    """line "type base64" of the key that it proved to have; empty without one"""
     created: Mapped[float] = mapped_column(Float)
+    seen: Mapped[float] = mapped_column(Float)
+    """when its gateway last said that the connection waits"""
     expires: Mapped[float] = mapped_column(Float, index=True)
 
 
@@ -124,7 +132,7 @@ class OpenSession(Base):
     """when its gateway last said that it is open"""
     from_client: Mapped[int] = mapped_column(BigInteger)
     from_server: Mapped[int] = mapped_column(BigInteger)
-    ending: Mapped[bool] = mapped_column(Boolean)
+    ending: Mapped[bool] = mapped_column(Boolean, default=False)
     """it was asked to end"""
 
     __table_args__ = (Index("ix_sessions_user", "user_name", "server_name"),)

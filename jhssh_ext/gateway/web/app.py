@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
 from tornado.web import Application
 
 from ..authenticate.key_cache import KeyCache
 from ..connect.hub_client import HubClient
 from .api import KeysChangedHandler
-from .handlers import HealthHandler, IndexHandler, MetricsHandler, NotFoundHandler, Page
+from .handlers import HealthHandler, IndexHandler, MetricsHandler, MetricsPage, NotFoundHandler
 from .health import Health
 from .key_refresher import KeyRefresher
+from .pages import LoginCallback, Site, StaticFiles
 
 __all__ = ["Health", "make_app"]
 
@@ -20,16 +23,24 @@ def make_app(
     prefix: str,
     *,
     health: Health,
-    metrics: Page,
+    metrics: MetricsPage,
     hub: HubClient | None,
     keys: KeyCache | None,
     ssh_host: str = "",
     ssh_port: int = 22,
+    site: Site | None = None,
 ) -> Application:
-    """``prefix`` is $JUPYTERHUB_SERVICE_PREFIX. Without ``hub`` and ``keys`` (nothing could be wired) the API answers 503."""
+    """``prefix`` is $JUPYTERHUB_SERVICE_PREFIX. Without ``hub``, ``keys`` and ``site`` (nothing could be wired) the API
+    answers 503, and of the pages there is one that says so.
+    """
     base = re.escape("/" + prefix.strip("/")) if prefix.strip("/") else ""
+    pages: list[Any] = [
+        (base + r"/oauth_callback", LoginCallback),
+        (base + r"/static/(.*)", StaticFiles, {"path": str(Path(__file__).parent / "static")}),
+    ]
     return Application(
         [
+            *(pages if site is not None else []),
             (base + r"/?", IndexHandler),
             (base + r"/health", HealthHandler),
             (base + r"/metrics", MetricsHandler),
@@ -43,4 +54,6 @@ def make_app(
         refresher=KeyRefresher(keys.refresh, keys.expire) if keys is not None else None,
         ssh_host=ssh_host,
         ssh_port=ssh_port,
+        site=site,
+        cookie_secret=site.login.cookie_secret if site is not None else None,
     )

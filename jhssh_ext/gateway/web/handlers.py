@@ -1,4 +1,4 @@
-"""The page, /health and /metrics. What all handlers share: no caching, no framing, no scripts, errors as JSON."""
+"""/health, /metrics, and the page of a gateway that is not ready. All handlers share: no caching, no framing, no scripts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ... import __version__
 from ...identifiers import printable
 
 
-class Page(Protocol):
+class MetricsPage(Protocol):
     """What /metrics needs of the metrics."""
 
     content_type: str
@@ -20,7 +20,7 @@ class Page(Protocol):
 
 
 class Handler(RequestHandler):
-    """Nothing here reads a cookie: whoever may do something says so by a token in a header."""
+    """Reads no cookie: whoever may do something says so by a token in a header. Pages for a person are in pages.py."""
 
     def set_default_headers(self) -> None:
         self.set_header("Server", "jhssh-gateway")
@@ -63,7 +63,7 @@ class HealthHandler(Handler):
 
 class MetricsHandler(Handler):
     def get(self) -> None:
-        metrics: Page = self.settings["metrics"]
+        metrics: MetricsPage = self.settings["metrics"]
         self.set_header("Content-Type", metrics.content_type)
         self.finish(metrics.render())
 

@@ -1,0 +1,260 @@
+"""What all pages for a person share: who it is, what a browser may do with a page, how it looks, and how it says that it failed.
+
+User servers may share the Hub's origin, so scripts of any server that a user visits can send whatever that user's browser can
+send. Against them: pages are answers to top-level navigations alone, which no script reads; they are sandboxed, so that a window
+that opened one cannot look into it; and forms carry a nonce that works once.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
+from markupsafe import Markup
+from tornado.web import HTTPError, StaticFileHandler
+
+from ...errors import JHSSHError, Unavailable
+from ...identifiers import printable
+from ..authenticate.nonces import Nonces
+from ..authenticate.sessions import Sessions
+from ..authenticate.user_keys import UserKeys
+from ..connect.hub_client import HubClient
+from .handlers import Handler
+from .hub_login import HubLogin
+
+THEMES = ("light", "dark")
+THEME_COOKIE = "jhssh-theme"
+MAX_TEXT = 4096
+"""characters of one value on a page"""
+
+log = logging.getLogger("jhssh.web")
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """The Hub's user before the browser."""
+
+    name: str
+    admin: bool
+
+
+@dataclass(frozen=True)
+class Site:
+    """What all pages share. ``service`` is the name of the gateway at the Hub; ``prefix`` and ``hub_url`` end with a slash."""
+
+    hub: HubClient
+    login: HubLogin
+    nonces: Nonces
+    user_keys: UserKeys
+    sessions: Sessions
+    prefix: str
+    hub_url: str
+    """of the Hub's own pages (/hub/), with the origin where subdomains are used"""
+    service: str = "ssh"
+    admin_scope: str = ""
+    """who has it is an admin here, as who is one at the Hub"""
+
+
+class PageError(Exception):
+    """A page cannot do what was asked: shown with this status and sentence."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence = status, sentence
+
+
+def is_top_level(headers: Mapping[str, str]) -> bool:
+    """Does a person's browser ask for this to show it in a tab? Scripts can't set these headers (Fetch Metadata).
+
+    A service worker, which a user server may register for the whole origin, can pass a navigation on: the destination is lost
+    then. It can also have the browser ask in advance, and read that answer: such requests carry a header that it can't take away.
+    """
+    return (
+        headers.get("Sec-Fetch-Mode") == "navigate"
+        and headers.get("Sec-Fetch-Dest") == "document"
+        and "Service-Worker-Navigation-Preload" not in headers
+    )
+
+
+class BasePage(Handler):
+    """A page in the Hub's look, for anybody. ``scripts``: may it load our one script? Never anything else."""
+
+    scripts = False
+    viewer: Viewer | None = None
+
+    @property
+    def site(self) -> Site:
+        found = self.settings["site"]
+        assert isinstance(found, Site)
+        return found
+
+    async def prepare(self) -> None:
+        """Raises PageError."""
+        if not is_top_level(self.request.headers):
+            raise PageError(
+                403,
+                "This page opens in a browser's window alone, over HTTPS. Open its address by hand, in a current browser.",
+            )
+
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
+        self._csp_nonce = secrets.token_urlsafe(16)
+        own, source = self.settings["site"].hub_url, f"'nonce-{self._csp_nonce}'"
+        hub = own.split("/hub/")[0] if "://" in own else ""
+        rules = {
+            "sandbox": "allow-forms" + (" allow-scripts" if self.scripts else ""),
+            "default-src": "'none'",
+            "style-src": source,
+            "script-src": source if self.scripts else "'none'",
+            "img-src": f"'self' {hub}",
+            "form-action": f"'self' {hub}",
+            "base-uri": "'none'",
+            "frame-ancestors": "'none'",
+        }
+        self.set_header("Content-Security-Policy", "; ".join(f"{name} {value}".rstrip() for name, value in rules.items()))
+        self.set_header("X-Frame-Options", "DENY")
+        self.set_header("Vary", "Cookie, Sec-Fetch-Mode, Sec-Fetch-Dest")
+
+    def render_page(self, template: str, *, status: int = 200, **values: Any) -> None:
+        """Ends the request with a template of templates/ (Jinja2, all values escaped)."""
+        self.set_status(status)
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        theme = self.get_cookie(THEME_COOKIE, "")
+        self.finish(
+            TEMPLATES.get_template(template).render(
+                viewer=self.viewer,
+                prefix=self.site.prefix,
+                hub_url=self.site.hub_url,
+                csp_nonce=self._csp_nonce,
+                scripts=self.scripts,
+                theme=theme if theme in THEMES else "",
+                **values,
+            )
+        )
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """What was raised, as a page: the sentence where there is one for the user, else the name of the status."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        sentence = ""
+        if isinstance(error, PageError):
+            status_code, sentence = error.status, error.sentence
+        elif isinstance(error, JHSSHError):
+            status_code, sentence = 503 if isinstance(error, Unavailable) else 400, f"{error.sentence} [{error.code}]"
+        self.render_page("error.html", status=status_code, code=status_code, sentence=sentence or self._reason)
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        if isinstance(value, Unavailable):
+            log.warning("A page was not shown: %s", value)
+        elif not isinstance(value, (HTTPError, PageError, JHSSHError)):
+            super().log_exception(typ, value, tb)
+
+
+class Page(HubOAuthenticated, BasePage):
+    """A page for a user of the Hub: ``self.viewer`` is set before get() or post(). Who is not logged in is sent to the Hub.
+
+    A form holds ``<input type="hidden" name="nonce" value="{{ nonce }}">``, where the value is ``await self.nonce(purpose)``,
+    and post() begins with ``await self.redeem(purpose)``.
+    """
+
+    viewer: Viewer
+
+    def initialize(self) -> None:
+        self.hub_auth = self.site.login
+
+    def get_current_user(self) -> None:
+        """Nobody: HubOAuthenticated's asks the Hub and blocks the gateway meanwhile; prepare() asks in its place."""
+
+    async def prepare(self) -> None:
+        """Raises PageError or HubUnavailable."""
+        await super().prepare()
+        viewer = await self._identify()
+        if viewer is None:
+            # A form whose login has ended is lost: its nonce is that user's.
+            self.redirect(self.get_login_url() if self.request.method in ("GET", "HEAD") else self.request.path, status=303)
+            return
+        self.viewer = viewer
+        theme = self.get_query_argument("theme", "")
+        if self.request.method == "GET" and theme in THEMES:
+            self.set_cookie(THEME_COOKIE, theme, path=self.site.prefix, httponly=True, samesite="None", secure=True)
+            self.redirect(self.request.path, status=303)
+
+    async def _identify(self) -> Viewer | None:
+        """By the cookie of our own login alone: no token in a header or in the URL opens a page. Not cached."""
+        cookie = self.get_secure_cookie(self.hub_auth.cookie_name)
+        owner = await self.site.hub.identify(cookie.decode("ascii", "replace")) if cookie else None
+        if owner is None:
+            return None
+        if owner.kind != "user" or owner.scopes.isdisjoint(("access:services", f"access:services!service={self.site.service}")):
+            raise PageError(
+                403,
+                f"Your account has no access to this service. It needs the scope access:services!service={self.site.service}.",
+            )
+        return Viewer(owner.name, owner.admin or self.site.admin_scope in owner.scopes)
+
+    async def nonce(self, purpose: str) -> str:
+        """For the forms of this view of the page: the first that is sent uses it up. Raises DatabaseUnavailable."""
+        return await self.site.nonces.make(self.viewer.name, purpose)
+
+    async def redeem(self, purpose: str) -> None:
+        """Was the form that is sent made for this user and this purpose, and not sent before? Raises PageError."""
+        nonce = self.get_body_argument("nonce", "")
+        if not await self.site.nonces.use(nonce, self.viewer.name, purpose):
+            raise PageError(403, "This form was sent already, or is too old. Nothing was done: open the page again.")
+
+
+class LoginCallback(BasePage, HubOAuthCallbackHandler):
+    """Where the Hub sends the browser back to after a login."""
+
+    def initialize(self) -> None:
+        self.hub_auth = self.site.login
+
+    def get_current_user(self) -> None:
+        """Nobody: as in Page."""
+
+
+class StaticFiles(StaticFileHandler):
+    """Our style sheet and our script, the same for everybody."""
+
+    def set_extra_headers(self, path: str) -> None:
+        self.set_header("Server", "jhssh-gateway")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Content-Security-Policy", "sandbox; default-src 'none'; frame-ancestors 'none'")
+
+
+def _shown(value: Any) -> Any:
+    """Without control characters, and bounded: much on the pages was chosen by others."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value, MAX_TEXT)
+
+
+def _time(seconds: float) -> Markup:
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return Markup('<time datetime="{}">{}</time>').format(
+        moment.strftime("%Y-%m-%dT%H:%M:%SZ"), moment.strftime("%Y-%m-%d %H:%M UTC")
+    )
+
+
+def _size(count: int) -> str:
+    """Bytes as a person reads them: 980 B, 1.2 MB."""
+    size, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            break
+        size /= 1000
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+TEMPLATES = Environment(
+    loader=PackageLoader("jhssh_ext.gateway.web"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    finalize=_shown,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters.update(time=_time, size=_size)
