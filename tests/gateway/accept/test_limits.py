@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jhssh_ext.gateway.accept.limits import MAX_ADDRESSES, ConnectionLimits, FailureBudget, network_of
+from jhssh_ext.gateway.accept.limits import MAX_ADDRESSES, ConnectionLimits, FailureBudget
+from jhssh_ext.gateway.addresses import network_of
 
 
 @pytest.mark.parametrize(

@@ -16,22 +16,24 @@ def upgrade() -> None:
         "approvals",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("code_digest", sa.String(length=64), nullable=False),
+        sa.Column("login_name", sa.String(length=255), nullable=False),
         sa.Column("user_name", sa.String(length=255), nullable=False),
         sa.Column("server_name", sa.String(length=255), nullable=False),
+        sa.Column("network", sa.String(length=64), nullable=False),
         sa.Column("address", sa.String(length=64), nullable=False),
-        sa.Column("fingerprint", sa.String(length=64), nullable=False),
-        sa.Column("public_key", sa.Text(), nullable=False),
+        sa.Column("offered", sa.Text(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("claimed_by", sa.String(length=255), nullable=False),
         sa.Column("number_digest", sa.String(length=64), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("remember", sa.Boolean(), nullable=False),
+        sa.Column("public_key", sa.Text(), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
+        sa.Column("seen", sa.Float(), nullable=False),
         sa.Column("expires", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("code_digest"),
     )
-    op.create_index(op.f("ix_approvals_address"), "approvals", ["address"], unique=False)
+    op.create_index(op.f("ix_approvals_network"), "approvals", ["network"], unique=False)
     op.create_index(op.f("ix_approvals_expires"), "approvals", ["expires"], unique=False)
     op.create_index(op.f("ix_approvals_user_name"), "approvals", ["user_name"], unique=False)
     op.create_table(
@@ -109,5 +111,5 @@ def downgrade() -> None:
     op.drop_table("key_copies")
     op.drop_index(op.f("ix_approvals_user_name"), table_name="approvals")
     op.drop_index(op.f("ix_approvals_expires"), table_name="approvals")
-    op.drop_index(op.f("ix_approvals_address"), table_name="approvals")
+    op.drop_index(op.f("ix_approvals_network"), table_name="approvals")
     op.drop_table("approvals")
