@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import asyncssh
 from tornado.httpserver import HTTPServer
@@ -19,6 +19,7 @@ from traitlets.config import Application
 from traitlets.config.application import ApplicationError
 
 from .. import __version__
+from ..errors import DatabaseUnavailable
 from ..login_names import UserServer
 from . import key_files
 from .accept.entry import Entry
@@ -26,11 +27,15 @@ from .accept.limits import ConnectionLimits, FailureBudget
 from .accept.ssh_server import ClientConnection, Rules, Services, make_options
 from .authenticate.authentication import Authentication
 from .authenticate.key_cache import Fetched, KeyCache
+from .authenticate.nonces import Nonces
+from .authenticate.sessions import Sessions
+from .authenticate.user_keys import UserKeys
 from .connect.hub_client import HubClient
 from .connect.server_client import fetch_keys
 from .connect.server_starter import ServerStarter
 from .connect.upstream import Upstream
 from .connect.user_ca import UserCA
+from .database import Database
 from .observe.audit import Audit
 from .observe.metrics import Metrics
 from .observe.observer import Observer
@@ -38,6 +43,8 @@ from .parent import end_with_parent
 from .relay.activity import ActivityReporter
 from .settings import GatewaySettings
 from .web.app import Health, make_app
+from .web.hub_login import HubLogin
+from .web.pages import Site
 
 T = TypeVar("T")
 BIND_RETRY = 2.0
@@ -156,6 +163,7 @@ class Gateway(GatewaySettings):
             login_timeout=self.login_timeout,
             server_version=f"jhssh_{__version__}",
         )
+        self.database = Database(self.database_url)
         hub = HubClient(self.hub_api_url, self.hub_api_token)
         upstream = Upstream(UserCA.read(self.user_ca_file), timeout=self.connect_timeout)
         starter = ServerStarter(hub, spawn_url=self._spawn_url, start_timeout=self.start_timeout, started=self.metrics.spawned)
@@ -166,7 +174,20 @@ class Gateway(GatewaySettings):
 
         self.keys = KeyCache(fetch, max_age=self.key_max_age, fresh_age=self.key_fresh_age, fetched=self.metrics.key_fetch)
         activity = ActivityReporter(hub)
-        self._parts = [self.keys, starter, activity]
+        sessions = Sessions(self.database)
+        user_keys = UserKeys(self.database)
+        self._parts = [self.keys, starter, activity, sessions, self.database]
+        self.site = Site(
+            hub=hub,
+            login=self._hub_login(),
+            nonces=Nonces(self.database),
+            user_keys=user_keys,
+            sessions=sessions,
+            prefix=self.service_prefix,
+            hub_url=self.hub_host + self._hub_path,
+            service=self.oauth_client_id.removeprefix("service-"),
+            admin_scope=self.admin_scope,
+        )
         authentication = Authentication(
             hub, self.keys, separator=self.login_separator, allow_shared_servers=self.allow_shared_servers
         )
@@ -191,6 +212,22 @@ class Gateway(GatewaySettings):
         base = self.public_url or os.environ.get("JUPYTERHUB_BASE_URL", "/")
         return (base if base.endswith("/") else base + "/") + path
 
+    @property
+    def _hub_path(self) -> str:
+        """Where the Hub's own pages are, on its host."""
+        base = urlsplit(self.public_url).path if self.public_url else os.environ.get("JUPYTERHUB_BASE_URL", "/")
+        return "/" + f"{base.strip('/')}/hub/".lstrip("/")
+
+    def _hub_login(self) -> HubLogin:
+        return HubLogin(
+            api_url=self.hub_api_url,
+            api_token=self.hub_api_token,
+            client_id=self.oauth_client_id,
+            prefix=self.service_prefix,
+            hub_path=self._hub_path,
+            hub_host=self.hub_host,
+        )
+
     async def _serve_http(self, hub: HubClient | None, parts: Services | None) -> None:
         app = make_app(
             self.service_prefix,
@@ -200,6 +237,7 @@ class Gateway(GatewaySettings):
             keys=self.keys if parts else None,
             ssh_host=self.ssh_host,
             ssh_port=self.public_ssh_port or self.ssh_port,
+            site=self.site if parts else None,
         )
         server = HTTPServer(app, max_body_size=64 * 1024, max_header_size=16 * 1024, idle_connection_timeout=60, body_timeout=10)
 
@@ -215,6 +253,7 @@ class Gateway(GatewaySettings):
 
     async def _serve_ssh(self, parts: Services) -> None:
         loop = asyncio.get_running_loop()
+        await self._until_migrated()
 
         async def listen() -> asyncio.Server:
             address = self.ssh_address or None
@@ -228,6 +267,22 @@ class Gateway(GatewaySettings):
             await asyncio.Event().wait()
         finally:
             server.close()
+
+    async def _until_migrated(self) -> None:
+        """Brings the database's tables up to date, trying again as long as it does not answer."""
+        cause = "the database does not answer (c.Gateway.database_url)"
+        while True:
+            try:
+                await self.database.migrate()
+            except DatabaseUnavailable as error:
+                if self.health.cause != cause:
+                    self.log.error("No SSH, trying again: %s", error)
+                self.health.fail(cause)
+                await asyncio.sleep(BIND_RETRY)
+            else:
+                if self.health.cause == cause:
+                    self.health.recover()
+                return
 
     async def _until_free(self, listen: Callable[[], Awaitable[T]], setting: str, port: int) -> T:
         """Listens, trying again as long as another process holds the port."""

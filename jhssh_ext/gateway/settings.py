@@ -49,6 +49,23 @@ class GatewaySettings(Application):
         help="Token of the gateway's service at the Hub; default: $JUPYTERHUB_API_TOKEN. "
         "Scopes: list:users, read:users, read:servers, admin:server_state, servers, users:activity."
     ).tag(config=True)
+    hub_host = Unicode(
+        help="https://hub.example.org where the Hub gives each user a subdomain (c.JupyterHub.subdomain_host), else empty; "
+        "default: $JUPYTERHUB_HOST."
+    ).tag(config=True)
+    oauth_client_id = Unicode(help="OAuth client of the pages; default: $JUPYTERHUB_CLIENT_ID, else service-ssh.").tag(
+        config=True
+    )
+    admin_scope = Unicode(
+        "custom:jhssh:admin",
+        help="Who has this scope sees and ends everybody's connections on the page, as an admin of the Hub does. "
+        "Define it in c.JupyterHub.custom_scopes, and allow it in the service's oauth_client_allowed_scopes.",
+    ).tag(config=True)
+    database_url = Unicode(
+        "sqlite:///jhssh.sqlite",
+        help="Where the gateway remembers keys, approvals and open connections: a URL of SQLAlchemy's. A file (SQLite), "
+        "or for several gateways a PostgreSQL: postgresql+psycopg://user:password@host/database.",
+    ).tag(config=True)
     public_url = Unicode(
         "", help="The Hub as users see it, with its base URL: https://hub.example.org/. Links are made from it."
     ).tag(config=True)
@@ -139,6 +156,14 @@ class GatewaySettings(Application):
     @default("hub_api_token")
     def _default_hub_api_token(self) -> str:
         return os.environ.get("JUPYTERHUB_API_TOKEN", "")
+
+    @default("hub_host")
+    def _default_hub_host(self) -> str:
+        return os.environ.get("JUPYTERHUB_HOST", "")
+
+    @default("oauth_client_id")
+    def _default_oauth_client_id(self) -> str:
+        return os.environ.get("JUPYTERHUB_CLIENT_ID", "service-ssh")
 
     @default("http_address")
     def _default_http_address(self) -> str:

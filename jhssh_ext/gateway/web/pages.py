@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
@@ -105,19 +106,20 @@ class BasePage(Handler):
     def set_default_headers(self) -> None:
         super().set_default_headers()
         self._csp_nonce = secrets.token_urlsafe(16)
-        own, source = self.settings["site"].hub_url, f"'nonce-{self._csp_nonce}'"
-        hub = own.split("/hub/")[0] if "://" in own else ""
+        source = f"'nonce-{self._csp_nonce}'"
+        hub = urlsplit(self.settings["site"].hub_url)
+        hosts = f"'self' {hub.scheme}://{hub.netloc}" if hub.netloc else "'self'"
         rules = {
             "sandbox": "allow-forms" + (" allow-scripts" if self.scripts else ""),
             "default-src": "'none'",
             "style-src": source,
             "script-src": source if self.scripts else "'none'",
-            "img-src": f"'self' {hub}",
-            "form-action": f"'self' {hub}",
+            "img-src": hosts,
+            "form-action": hosts,
             "base-uri": "'none'",
             "frame-ancestors": "'none'",
         }
-        self.set_header("Content-Security-Policy", "; ".join(f"{name} {value}".rstrip() for name, value in rules.items()))
+        self.set_header("Content-Security-Policy", "; ".join(f"{name} {value}" for name, value in rules.items()))
         self.set_header("X-Frame-Options", "DENY")
         self.set_header("Vary", "Cookie, Sec-Fetch-Mode, Sec-Fetch-Dest")
 
