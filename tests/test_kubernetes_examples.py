@@ -85,8 +85,10 @@ def test_values_fit_the_gateway(path: Path) -> None:
     service = of_kind("Service")
     (http,) = (each["port"] for each in service["spec"]["ports"] if each["name"] == "http")
     assert values["hub"]["services"]["ssh"]["url"] == f"http://{service['metadata']['name']}:{http}"
-    (role,) = values["hub"]["loadRoles"].values()
-    assert role == {"services": ["ssh"], "scopes": SCOPES}
+    assert values["hub"]["loadRoles"] == {
+        "jhssh-gateway": {"services": ["ssh"], "scopes": SCOPES},
+        "user": {"scopes": ["self", "access:services!service=ssh"]},
+    }
     (ingress,) = values["singleuser"]["networkPolicy"]["ingress"]
     assert [each["port"] for each in ingress["ports"]] == [PORT]
     (egress,) = values["singleuser"]["networkPolicy"]["egress"]
@@ -215,7 +217,7 @@ def test_one_command_makes_the_keys_and_leaves_none_behind(tmp_path: Path) -> No
     assert "user_ca.pub" in config_map
     assert config_map.count("--from-file") == 1
     names = {each["name"] for each in of_kind("Deployment")["spec"]["template"]["spec"]["volumes"]}
-    assert names == {"config", "keys"}
+    assert names == {"config", "keys", "database"}
     assert stat.S_IMODE((FOLDER / "make-keys").stat().st_mode) & stat.S_IXUSR
 
 

@@ -42,6 +42,7 @@ c.JupyterHub.services = [
     {
         "name": "ssh",
         "url": "http://127.0.0.1:8099",
+        "oauth_no_confirm": True,
         "command": [
             sys.executable,
             "-m",
@@ -54,11 +55,13 @@ c.JupyterHub.services = [
     }
 ]
 
-# What the gateway may do at the Hub: see where servers are, start them, report that they are used. No more.
+# What the gateway may do at the Hub: see users and where their servers are, start these, report that they are used. No more.
+# And who may open its page, /services/ssh/: every user.
 c.JupyterHub.load_roles = [
     {
         "name": "jhssh-gateway",
         "services": ["ssh"],
         "scopes": ["list:users", "read:users", "read:servers", "admin:server_state", "servers", "users:activity"],
-    }
+    },
+    {"name": "user", "scopes": ["self", "access:services!service=ssh"]},
 ]

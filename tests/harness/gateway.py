@@ -14,6 +14,8 @@ from .processes import MARK, free_port, listening, stop_child, tail, wait_until
 
 # What the gateway's service token may do; the same in JupyterHub 5.5 and 6.1.
 SCOPES = ["list:users", "read:users", "read:servers", "admin:server_state", "servers", "users:activity"]
+PAGE_SCOPES = ["self", "access:services!service=ssh"]
+"""of every user: who may open the gateway's page"""
 
 CONFIG = """\
 c = get_config()
@@ -86,7 +88,7 @@ class GatewayProcess:
 
     def service(self) -> dict[str, object]:
         """The entry for ``c.JupyterHub.services``."""
-        entry: dict[str, object] = {"name": "ssh", "url": self.url, "api_token": self.token}
+        entry: dict[str, object] = {"name": "ssh", "url": self.url, "api_token": self.token, "oauth_no_confirm": True}
         if self.managed:
             passed = {k: v for k, v in os.environ.items() if k.startswith("COVERAGE_")}
             entry |= {"command": self.command, "environment": {**passed, MARK: self.mark}}

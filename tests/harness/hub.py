@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import psutil
 
-from .gateway import SCOPES, GatewayProcess
+from .gateway import PAGE_SCOPES, SCOPES, GatewayProcess
 from .processes import MARK, describe, end_marked, free_port, marked, new_mark, stop_child, tail, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,6 +269,7 @@ class Hub:
         if self.gateway is not None:
             services.append(self.gateway.service())
             roles.append({"name": "jhssh-gateway", "services": ["ssh"], "scopes": SCOPES})
+            roles.append({"name": "user", "scopes": PAGE_SCOPES})
         passed = {k: v for k, v in os.environ.items() if k.startswith("COVERAGE_")}
         text = CONFIG.format(
             url=self.url,
