@@ -79,7 +79,7 @@ def test_example_of_the_readme_is_python_and_has_the_roles_of_the_complete_one()
 
 
 def test_scopes_in_the_help_of_the_token_are_those_of_the_example() -> None:
-    (example,) = re.findall(r'"scopes": (\[.*?\])', (ROOT / "examples/local/jupyterhub_config.py").read_text())
+    example, _of_users = re.findall(r'"scopes": (\[.*?\])', (ROOT / "examples/local/jupyterhub_config.py").read_text())
     help_ = own_traits(Gateway)["hub_api_token"]
     assert set(ast.literal_eval(example)) == set(re.findall(r"[a-z_:]+", help_.partition("Scopes: ")[2]))
 
