@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -16,6 +16,8 @@ import asyncssh
 from asyncssh.packet import PacketDecodeError, SSHPacket, String
 
 from ...errors import (
+    ApprovalExpired,
+    ConnectionEnded,
     JHSSHError,
     KeyRefused,
     KeyUnknown,
@@ -28,16 +30,21 @@ from ...errors import (
 from ...identifiers import printable
 from ...public_keys import PublicKey
 from ..authenticate.authentication import Authentication
+from ..authenticate.browser_login import BrowserLogin
 from ..authenticate.login import Login
+from ..authenticate.sessions import Sessions
 from ..connect.endpoint import Endpoint
 from ..connect.upstream import UpstreamConnection
 from ..relay.activity import ActivityReporter
 from ..relay.relay import Relay
 from . import signatures
+from .browser_prompt import BrowserPrompt
 from .entry import Entry
 from .limits import ConnectionLimits, FailureBudget
 
 MSG_KEXINIT, MSG_USERAUTH_REQUEST = 20, 50
+APPROVAL_SLACK = 5.0
+"""seconds after an approval's end in which the connection learns of it; then it is ended here"""
 PLAIN = str.maketrans("“”‘’–…", "\"\"''-.")
 REQUESTS_PER_TRY = 3
 """USERAUTH requests that one try may take (a probe, its signature, one to spare): bounds those that are sent without waiting"""
@@ -76,8 +83,10 @@ class Services:
     authentication: Authentication
     entry: Entry
     activity: ActivityReporter
+    sessions: Sessions
     observer: Observer
     log: logging.Logger
+    browser_login: BrowserLogin | None = None
     connections: set[ClientConnection] = field(default_factory=set)
     closing: bool = False
 
@@ -106,6 +115,8 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         self._tries_left = services.rules.max_auth_tries
         self._login: Login | None = None
         self._proven_key: PublicKey | None = None
+        self._prompt = BrowserPrompt(services.browser_login) if services.browser_login is not None else None
+        self._approval_timer: asyncio.TimerHandle | None = None
         super().__init__(loop, options)
 
     # its life
@@ -129,6 +140,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
 
     def _cleanup(self, exc: Exception | None) -> None:
         self._leave_unauthenticated()
+        self._end_prompt()
         if self._user_counted is not None:
             self._services.limits.leave_user(self._user_counted)
             self._user_counted = None
@@ -216,6 +228,10 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         except Unavailable as error:  # of a key that was known: its holder learns why, after the proof
             registered, unavailable = True, error
         if not registered:
+            if self._prompt is not None:
+                if self._prompt.approved is not None:
+                    return await self._proves_key(self._prompt, key, msg, signature)
+                self._prompt.offered(key)
             return False
         if not msg:
             return True
@@ -241,7 +257,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
     async def _is_registered(self, key: PublicKey) -> bool:
         """Raises Unavailable where the key was known but cannot be confirmed; a stranger learns nothing."""
         services = self._services
-        known = services.authentication.knows_key(self._name, key)
+        known = await services.authentication.knows_key(self._name, key)
         may_fetch = known or services.failures.spend(self._address)
         # Less than the floor: an answer that waited for a user server must not come a floor later than one for nobody.
         wait = services.rules.known_key_wait if known else 0.8 * services.rules.failure_floor
@@ -277,8 +293,76 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         await self._refuse("password", self._loop.time())
         return False
 
-    async def _refuse(self, method: str, began: float) -> None:
-        code = TokenInvalid.code if method == "password" else KeyUnknown.code
+    # by approval in the browser
+
+    def kbdint_auth_supported(self) -> bool:
+        return self._prompt is not None and (not self._prompt.asked or self._prompt.approved is not None)
+
+    async def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
+        """Link and code. Whether there is such a user is not asked: a stranger is shown the same."""
+        prompt, began, services = self._prompt, self._loop.time(), self._services
+        assert prompt is not None, "asyncssh asks whether the method is supported"
+        if prompt.approved is not None:  # it was to prove a key, and has none to
+            await prompt.entered(None)
+            self._login = prompt.approved
+            return True
+        try:
+            if not services.failures.spend(self._address):
+                raise TooManyAttempts
+            challenge = await prompt.ask(self._name, self._address)
+        except JHSSHError as error:
+            if isinstance(error, Unavailable):
+                services.log.warning("No approval in the browser for %s: %s", printable(self._address), error)
+            await self._refuse("keyboard-interactive", began, error.code)
+            self._show(f"No login by browser: {error.sentence}")
+            return False
+        self._cancel_login_timer()  # a person has more time than a program
+        self._approval_timer = self._loop.call_later(
+            prompt.timeout + APPROVAL_SLACK, self.end, asyncssh.DISC_BY_APPLICATION, _for_client(ApprovalExpired())
+        )
+        return challenge
+
+    async def validate_kbdint_response(self, username: str, responses: Sequence[str]) -> Any:
+        """Waits for the browser. A refusal ends the connection: it has one request."""
+        assert self._prompt is not None, "there was a challenge"
+        try:
+            answer = await self._prompt.answer(responses, self._name, self._address)
+        except Unavailable as error:
+            raise self._unavailable(error, "keyboard-interactive") from None
+        except JHSSHError as error:
+            self._services.observer.refused(self._address, self._name, "keyboard-interactive", error.code)
+            raise self._disconnect_error(error) from None
+        if answer is None:
+            self._tries_left = self._services.rules.max_auth_tries + 1  # the client offers all its keys once more
+            self.send_userauth_failure(True)
+            return False
+        if isinstance(answer, Login):
+            self._services.failures.give_back(self._address)
+            self._login = answer
+            return True
+        return answer
+
+    async def _proves_key(self, prompt: BrowserPrompt, key: PublicKey, msg: bytes, signature: bytes) -> bool:
+        """After the approval: has the client a key that it offered before, which no server knows yet?"""
+        if not prompt.was_offered(key):
+            return False
+        if not msg:
+            return True
+        if not signatures.verify(key.blob, String(self._session_id) + msg, signature):
+            return False
+        await prompt.entered(key)
+        self._login = prompt.approved
+        return True
+
+    def _end_prompt(self) -> None:
+        if self._prompt is not None:
+            self._prompt.end()
+        if self._approval_timer is not None:
+            self._approval_timer.cancel()
+            self._approval_timer = None
+
+    async def _refuse(self, method: str, began: float, code: str = "") -> None:
+        code = code or (TokenInvalid.code if method == "password" else KeyUnknown.code)
         self._services.observer.refused(self._address, self._name, method, code)
         await self._floor(began)
 
@@ -302,41 +386,47 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
             raise asyncssh.PermissionDenied("no proof")
         self._cancel_login_timer()  # from here the start of the server and the connection to it have bounds of their own
         self._leave_unauthenticated()
+        self._end_prompt()
         try:
             if not self._services.limits.enter_user(login.target.user):
                 raise TooManySessions
             self._user_counted = login.target.user
-            server = await self._services.entry.open(login, self._key_still_counts, self._show)
+            server = await self._services.entry.open(login, self._proven_key, self._show)
         except JHSSHError as error:
             self._services.log.warning("No entry to %s for %s: %s", login.target, printable(self._address), error)
             self._services.observer.refused(self._address, str(login.target), login.method, error.code)
             raise self._disconnect_error(error) from None
         try:
+            relay = self._make_relay(login, server)
+            await self._register(login, relay)
             await super().send_userauth_success()
-            self._start_relay(login, server)
+            self._services.observer.opened(login)
+            self.when_ended(lambda _reason: self._services.observer.closed(login, *relay.bytes))
+            relay.start()
         except BaseException:
             server.abort()
             raise
 
-    def _key_still_counts(self) -> bool:
-        return (
-            self._login is not None
-            and self._proven_key is not None
-            and (self._services.authentication.key_opens(self._login.target, self._proven_key))
-        )
+    async def _register(self, login: Login, relay: Relay) -> None:
+        """From here on others see the connection, and end it. A key that was removed since its proof may have missed it."""
 
-    def _start_relay(self, login: Login, server: UpstreamConnection) -> None:
+        def end(error: JHSSHError) -> None:
+            self.end(asyncssh.DISC_BY_APPLICATION, _for_client(error))
+
         services = self._services
-        services.observer.opened(login)
-        relay = Relay(
+        id = await services.sessions.opened(login, end, lambda: (relay.bytes[0], relay.bytes[1]))
+        self.when_ended(lambda _reason: services.sessions.closed(id))
+        if self._proven_key is not None and not await services.authentication.key_opens(login.target, self._proven_key):
+            raise self._disconnect_error(ConnectionEnded())
+
+    def _make_relay(self, login: Login, server: UpstreamConnection) -> Relay:
+        return Relay(
             self,
             server,
             name=str(login.target),
             socket_folders=server.socket_folders,
-            on_data=lambda count: services.activity.saw_data(login.target, count),
+            on_data=lambda count: self._services.activity.saw_data(login.target, count),
         )
-        self.when_ended(lambda _reason: services.observer.closed(login, *relay.bytes))
-        relay.start()
 
     def _show(self, line: str) -> None:
         """A line for the user while they wait, shown by OpenSSH's client at once (RFC 4252, section 5.4)."""

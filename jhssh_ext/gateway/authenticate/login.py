@@ -13,9 +13,9 @@ class Login:
     """Who came in, by what, and into which user server: made from a verified proof alone, read in place of the SSH user name."""
 
     target: UserServer
-    method: Literal["publickey", "password"]
+    method: Literal["publickey", "keyboard-interactive", "password"]
     fingerprint: str
-    """of the key; empty for a token"""
+    """of the key; empty for a token and for an approval in the browser"""
     address: str
     """of the client"""
     may_start: bool

@@ -1,0 +1,284 @@
+"""Logins that wait for their user in the browser: the rows, what may happen to them, and their bounds. docs/security.md says why.
+
+    waiting ─ the code is typed → claimed ┬ approved ────────────────────────────→ the connection goes on; entered, if it is
+                                          ├ number ─ the number is typed there ──→     to prove a key that can be remembered
+                                          └ denied
+
+The connection's gateway makes a row, reads it, and deletes it when the connection has gone on or is gone; the page, which may be
+another gateway's, does the rest. Codes and numbers are stored as HMACs with a key that is not in the database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from sqlalchemy import CursorResult, delete, func, select, update
+from sqlalchemy.orm import Session
+
+from ...errors import ApprovalExpired, TooManyAttempts
+from ...login_names import UserServer
+from ...public_keys import PublicKey
+from ..addresses import network_of
+from ..database import Database
+from ..tables import Approval
+
+ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
+"""of codes (RFC 8628, section 6.1): no vowels, so no words; nothing that looks like something else"""
+CODE_LENGTH = 8
+NUMBER_DIGITS = 6
+NUMBER_TRIES = 3
+MAX_OFFERED = 10
+"""keys of a connection that are shown"""
+LOST_AFTER = 20.0
+"""seconds without a word of the connection's gateway after which a login is taken for gone"""
+CLAIMS, CLAIM_WINDOW = 10, 300.0
+"""wrong codes that a user may type in so many seconds, at each gateway"""
+MAX_CLAIMERS = 10000
+
+State = Literal["waiting", "claimed", "approved", "number", "denied", "entered"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A login that waits. Times are seconds since 1970."""
+
+    id: str
+    login_name: str
+    target: UserServer
+    address: str
+    """of the SSH client"""
+    offered: tuple[str, ...]
+    """fingerprints of keys, which it need not have"""
+    state: State
+    remember: bool
+    public_key: str
+    """line "type base64" of the key that it proved to have, or empty"""
+    created: float
+    expires: float
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """``timeout`` is seconds from the request to the login's end; the others count logins that wait."""
+
+    timeout: float = 300.0
+    in_all: int = 128
+    per_address: int = 32
+    per_user: int = 10
+
+
+class Approvals:
+    """Every method raises DatabaseUnavailable. ``secret`` is the same at all gateways of a Hub and stays out of the database."""
+
+    def __init__(self, database: Database, secret: bytes, bounds: Bounds, *, clock: Callable[[], float] = time.time) -> None:
+        self.bounds = bounds
+        self._database, self._secret, self._clock = database, secret, clock
+        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
+
+    # for the waiting connection
+
+    async def ask(self, login_name: str, target: UserServer, address: str, offered: Iterable[str]) -> tuple[str, str]:
+        """A new row: its id, and the code for the terminal. ``target`` is one that the name may mean. Raises TooManyAttempts.
+
+        Asks nobody whether there is such a user, so that a stranger can't tell either.
+        """
+        now, code, network = self._clock(), "".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH)), network_of(address)
+        row = Approval(
+            id=secrets.token_urlsafe(16),
+            code_digest=self._digest("code", code),
+            login_name=login_name,
+            user=target.user,
+            server=target.server,
+            network=network[:64],
+            address=address[:64],
+            offered="\n".join(list(offered)[:MAX_OFFERED]),
+            state="waiting",
+            number_digest="",
+            tries=0,
+            remember=False,
+            public_key="",
+            created=now,
+            seen=now,
+            expires=now + self.bounds.timeout,
+        )  # fmt: skip
+
+        def work(session: Session) -> None:
+            session.execute(delete(Approval).where(Approval.expires <= now))
+            # What is left of a gateway that was killed takes nobody's place.
+            waiting = select(func.count()).where(Approval.seen > now - LOST_AFTER, Approval.state != "entered")
+            for bound, found in (
+                (self.bounds.per_user, waiting.where(Approval.user == target.user)),
+                (self.bounds.per_address, waiting.where(Approval.network == row.network)),
+                (self.bounds.in_all, waiting),
+            ):
+                if (session.scalar(found) or 0) >= bound:
+                    raise TooManyAttempts(explanation="too many logins wait for approval (c.Gateway.max_approvals...)")
+            session.add(row)
+
+        await self._database.run(work)
+        return row.id, code
+
+    async def look(self, ids: Collection[str]) -> dict[str, Request]:
+        """Those of the rows that have not expired."""
+        query = select(Approval).where(Approval.id.in_(ids), Approval.expires > self._clock())
+        return {row.id: _request(row) for row in await self._database.run(lambda session: session.scalars(query).all())}
+
+    async def still_wait(self, ids: Collection[str]) -> None:
+        """These connections are there."""
+        query = update(Approval).where(Approval.id.in_(ids)).values(seen=self._clock())
+        await self._database.run(lambda session: session.execute(query))
+
+    async def try_number(self, id: str, number: str) -> bool:
+        """Is it the number that the page shows? Raises ApprovalExpired where it is too late, or after too many tries."""
+        digest, now = self._digest("number", id, number), self._clock()
+
+        def work(session: Session) -> bool | None:
+            row = session.get(Approval, id)
+            if row is None or row.state != "number" or row.expires <= now or row.tries >= NUMBER_TRIES:
+                return None
+            row.tries += 1
+            return hmac.compare_digest(row.number_digest, digest)
+
+        right = await self._database.run(work)
+        if right is None:
+            raise ApprovalExpired
+        return right
+
+    async def entered(self, id: str, key: PublicKey | None) -> None:
+        """The connection went on, and proved to have this key, which the user may now want to remember."""
+        proved = PublicKey(key.type, key.blob).line if key else ""
+        query = update(Approval).where(Approval.id == id, Approval.state == "approved").values(state="entered", public_key=proved)
+        await self._database.run(lambda session: session.execute(query))
+
+    async def forget(self, ids: Collection[str]) -> None:
+        """The connections of these have gone on or are gone."""
+        query = delete(Approval).where(Approval.id.in_(ids), Approval.state != "entered")
+        await self._database.run(lambda session: session.execute(query))
+
+    # for the page
+
+    async def find(self, user: str, code: str) -> Request | None:
+        """The login that waits with this code; None for a code that is none, expired or typed before. Raises TooManyAttempts.
+
+        Whether the user is the one whom the login name means is for the caller to ask. Each call is counted until
+        :meth:`claim` has worked.
+        """
+        now = self._clock()
+        tried = self._wrong.setdefault(user, deque())
+        self._wrong.move_to_end(user)
+        while len(self._wrong) > MAX_CLAIMERS:
+            self._wrong.popitem(last=False)
+        while tried and tried[0] <= now - CLAIM_WINDOW:
+            tried.popleft()
+        if len(tried) >= CLAIMS:
+            raise TooManyAttempts("Too many codes were wrong. Wait five minutes and try again.")
+        tried.append(now)
+        query = select(Approval).where(
+            Approval.code_digest == self._digest("code", normal(code)), Approval.state == "waiting", *self._there()
+        )
+        row = await self._database.run(lambda session: session.scalars(query).first())
+        return _request(row) if row is not None else None
+
+    async def claim(self, id: str, target: UserServer) -> bool:
+        """The code was typed by ``target.user``, whose user server the login name means. It works once."""
+        query = (
+            update(Approval)
+            .where(Approval.id == id, Approval.state == "waiting", *self._there())
+            .values(state="claimed", user=target.user, server=target.server)
+        )
+        claimed = await self._change(query)
+        if claimed:
+            self._wrong.pop(target.user, None)
+        return claimed
+
+    async def of(self, user: str, id: str) -> Request | None:
+        """The login with this id, if this user typed its code and it is still there."""
+        query = select(Approval).where(
+            Approval.id == id[:64], Approval.user == user, Approval.state != "waiting", *self._there(or_entered=True)
+        )
+        row = await self._database.run(lambda session: session.scalars(query).first())
+        return _request(row) if row is not None else None
+
+    async def list_pending(self, user: str) -> list[Request]:
+        """Logins that this user is to decide about: those whose code was typed, the oldest first."""
+        query = (
+            select(Approval).where(Approval.user == user, Approval.state == "claimed", *self._there()).order_by(Approval.created)
+        )
+        rows = await self._database.run(lambda session: session.scalars(query.limit(100)).all())
+        return [_request(row) for row in rows]
+
+    async def approve(self, user: str, id: str, *, remember: bool) -> bool:
+        """The connection may go on; False if it is not there to be approved."""
+        return await self._decide(user, id, state="approved", remember=remember)
+
+    async def approve_by_number(self, user: str, id: str) -> str | None:
+        """The connection may go on once this number was typed there; None if it is not there to be approved."""
+        number = str(secrets.randbelow(10**NUMBER_DIGITS)).zfill(NUMBER_DIGITS)
+        decided = await self._decide(user, id, state="number", number_digest=self._digest("number", id, number))
+        return number if decided else None
+
+    async def deny(self, user: str, id: str) -> bool:
+        return await self._decide(user, id, state="denied")
+
+    async def take_key(self, user: str, id: str) -> str | None:
+        """The key that the approved connection proved to have, once; None if there is none."""
+        now = self._clock()
+
+        def work(session: Session) -> str | None:
+            row = session.get(Approval, id[:64])
+            if row is None or row.user != user or row.state != "entered" or not row.remember or row.expires <= now:
+                return None
+            session.delete(row)
+            return row.public_key or None
+
+        return await self._database.run(work)
+
+    async def _decide(self, user: str, id: str, **values: Any) -> bool:
+        query = update(Approval).where(Approval.id == id[:64], Approval.user == user, Approval.state == "claimed", *self._there())
+        return await self._change(query.values(**values))
+
+    async def _change(self, query: Any) -> bool:
+        """Of two who would do the same at once, one does."""
+        found = await self._database.run(lambda session: cast("CursorResult[Any]", session.execute(query)).rowcount)
+        return found == 1
+
+    def _there(self, *, or_entered: bool = False) -> tuple[Any, ...]:
+        now = self._clock()
+        heard = Approval.seen > now - LOST_AFTER
+        return (Approval.expires > now, heard | (Approval.state == "entered") if or_entered else heard)
+
+    def _digest(self, *parts: str) -> str:
+        text = "\0".join(parts).encode("utf-8", "surrogatepass")
+        return hmac.new(self._secret, text, hashlib.sha256).hexdigest()
+
+
+def shown(code: str) -> str:
+    """As a terminal shows it: BCDF-GHJK."""
+    return f"{code[:4]}-{code[4:]}"
+
+
+def normal(typed: str) -> str:
+    """A code as a person typed it: any case, with or without spaces and hyphens. Bounded."""
+    return "".join(c for c in typed[:64].upper() if c not in " \t\r\n-\u2010\u2011\u2013")
+
+
+def _request(row: Approval) -> Request:
+    return Request(
+        id=row.id,
+        login_name=row.login_name,
+        target=UserServer(row.user, row.server),
+        address=row.address,
+        offered=tuple(row.offered.split()),
+        state=cast(State, row.state),
+        remember=row.remember,
+        public_key=row.public_key,
+        created=row.created,
+        expires=row.expires,
+    )
