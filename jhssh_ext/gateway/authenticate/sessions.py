@@ -85,8 +85,13 @@ class Sessions:
         self._own[id] = _Own(login, self._clock(), end, relayed)
         if self._task is None:
             self._task = asyncio.create_task(self._watch())
-        with contextlib.suppress(DatabaseUnavailable):
+        try:
             await self._tell([id])
+        except DatabaseUnavailable:
+            pass  # _watch() says so, and tries again
+        except BaseException:
+            self.closed(id)
+            raise
         return id
 
     def closed(self, id: str) -> None:
