@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
@@ -25,17 +25,18 @@ from . import key_files
 from .accept.entry import Entry
 from .accept.limits import ConnectionLimits, FailureBudget
 from .accept.ssh_server import ClientConnection, Rules, Services, make_options
+from .addresses import TrustedProxies
+from .authenticate.approvals import Approvals, Bounds
 from .authenticate.authentication import Authentication
-from .authenticate.key_cache import Fetched, KeyCache
+from .authenticate.browser_login import BrowserLogin
 from .authenticate.nonces import Nonces
 from .authenticate.sessions import Sessions
-from .authenticate.user_keys import UserKeys
 from .connect.hub_client import HubClient
-from .connect.server_client import fetch_keys
 from .connect.server_starter import ServerStarter
 from .connect.upstream import Upstream
 from .connect.user_ca import UserCA
 from .database import Database
+from .key_wiring import make_keys
 from .observe.audit import Audit
 from .observe.metrics import Metrics
 from .observe.observer import Observer
@@ -43,7 +44,7 @@ from .parent import end_with_parent
 from .relay.activity import ActivityReporter
 from .settings import GatewaySettings
 from .web.app import Health, make_app
-from .web.hub_login import HubLogin
+from .web.hub_login import HubLogin, secret_for
 from .web.pages import Site
 
 T = TypeVar("T")
@@ -168,15 +169,20 @@ class Gateway(GatewaySettings):
         upstream = Upstream(UserCA.read(self.user_ca_file), timeout=self.connect_timeout)
         starter = ServerStarter(hub, spawn_url=self._spawn_url, start_timeout=self.start_timeout, started=self.metrics.spawned)
 
-        async def fetch(target: UserServer) -> Fetched:
-            state, _ = await starter.running(target, may_start=False, on_progress=lambda _line: None)
-            return Fetched(await fetch_keys(state, target), state.spawn)
-
-        self.keys = KeyCache(fetch, max_age=self.key_max_age, fresh_age=self.key_fresh_age, fetched=self.metrics.key_fetch)
         activity = ActivityReporter(hub)
         sessions = Sessions(self.database)
-        user_keys = UserKeys(self.database)
+
+        async def end_sessions(user: str, server: str | None, fingerprints: Collection[str]) -> None:
+            await sessions.end_by_key(user, server, fingerprints)
+
+        self.keys, user_keys = make_keys(self, self.database, hub, starter, removed=end_sessions, fetched=self.metrics.key_fetch)
         self._parts = [self.keys, starter, activity, sessions, self.database]
+        authentication = Authentication(
+            hub, self.keys, separator=self.login_separator, allow_shared_servers=self.allow_shared_servers
+        )
+        browser_login = self._browser_login(authentication)
+        if browser_login is not None:
+            self._parts.insert(0, browser_login)
         self.site = Site(
             hub=hub,
             login=self._hub_login(),
@@ -185,11 +191,10 @@ class Gateway(GatewaySettings):
             sessions=sessions,
             prefix=self.service_prefix,
             hub_url=self.hub_host + self._hub_path,
+            browser_login=browser_login,
+            proxies=TrustedProxies(self.trusted_proxies),
             service=self.oauth_client_id.removeprefix("service-"),
             admin_scope=self.admin_scope,
-        )
-        authentication = Authentication(
-            hub, self.keys, separator=self.login_separator, allow_shared_servers=self.allow_shared_servers
         )
         return hub, Services(
             rules=Rules(self.max_auth_tries, self.failure_floor, known_key_wait=max(5.0, self.failure_floor)),
@@ -202,8 +207,25 @@ class Gateway(GatewaySettings):
             authentication=authentication,
             entry=Entry(starter, upstream, self.keys),
             activity=activity,
+            sessions=sessions,
             observer=Observer(Audit(), self.metrics),
             log=logging.getLogger("jhssh.gateway"),
+            browser_login=browser_login,
+        )
+
+    def _browser_login(self, authentication: Authentication) -> BrowserLogin | None:
+        """None where it is off, or where no link could be shown."""
+        if not self.browser_login:
+            return None
+        if not self.page_url:
+            self.log.warning("No login by browser: c.Gateway.public_url is not set, so that there is no link to show")
+            return None
+        bounds = Bounds(self.approval_timeout, self.max_approvals, self.max_approvals_per_address, self.max_approvals_per_user)
+        return BrowserLogin(
+            Approvals(self.database, secret_for("codes of approvals", self.hub_api_token), bounds),
+            authentication,
+            link=self.page_url.rstrip("/") + "/login",
+            separator=self.login_separator,
         )
 
     def _spawn_url(self, target: UserServer) -> str:

@@ -109,11 +109,49 @@ class GatewaySettings(Application):
         help="Failed keys and tokens of one address before further ones are refused without asking anybody. "
         "Raise it where a load balancer hides addresses: there one stranger's failures are everybody's.",
     ).tag(config=True)
+    browser_login = Bool(
+        True,
+        help="Let a client in without key or token once its user approved it in the browser. Needs public_url (or page_url).",
+    ).tag(config=True)
+    page_url = Unicode(
+        help="The gateway's page as users see it; default: $JUPYTERHUB_PUBLIC_URL, else service_prefix on the host of public_url."
+    ).tag(config=True)
+    approval_timeout = Float(300.0, help="Seconds that a login waits for its approval in the browser.", min=10, max=3600).tag(
+        config=True
+    )
+    trusted_proxies = List(
+        Unicode(),
+        help="Networks of the reverse proxies before the gateway's pages, the Hub's own among them: ['127.0.0.1'] where it runs "
+        "on this machine. By them a browser's address is known (X-Forwarded-For), and where the ssh client is at the same one, "
+        "an approved login goes on by itself; else a number has to be typed. Leave it empty where a load balancer hides the "
+        "addresses of ssh clients: there everybody would seem to be at the same one.",
+    ).tag(config=True)
+    max_approvals = Integer(
+        128, help="Logins in all that wait for an approval in the browser. They count as unauthenticated too.", min=1
+    ).tag(config=True)
+    max_approvals_per_address = Integer(32, help="The same for one IPv4 address or IPv6 /64.", min=1).tag(config=True)
+    max_approvals_per_user = Integer(10, help="The same for one user.", min=1).tag(config=True)
     failures_per_minute = Float(30.0, help="How fast an address may fail after that.").tag(config=True)
     key_max_age = Float(900.0, help="Seconds after which a user server's keys are fetched anew at the next login.").tag(
         config=True
     )
     key_fresh_age = Float(120.0, help="Seconds during which an unknown key is refused without asking the user server again.").tag(
+        config=True
+    )
+
+    key_sources = List(
+        Unicode(),
+        ["server", "page"],
+        help='Where keys are registered. "server": the key store of each user server, for itself. "page": the page in the Hub, for '
+        'all servers of a user. "github", "gitlab" or an https URL with {username} in its path: whoever has that name there opens '
+        "all servers of the user of that name here, so only for hubs whose users are those of that site.",
+    ).tag(config=True)
+    stopped_key_max_age = Float(
+        30.0,
+        help="Days that a key may start a stopped server after its server (or site) was last seen to list it; 0: for ever.",
+        min=0.0,
+    ).tag(config=True)
+    page_key_max_age = Float(0.0, help="Days after which keys on the page have to be renewed there; 0: never.", min=0.0).tag(
         config=True
     )
 
@@ -176,6 +214,13 @@ class GatewaySettings(Application):
     @default("service_prefix")
     def _default_service_prefix(self) -> str:
         return os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "/services/ssh/")
+
+    @default("page_url")
+    def _default_page_url(self) -> str:
+        if os.environ.get("JUPYTERHUB_PUBLIC_URL"):
+            return os.environ["JUPYTERHUB_PUBLIC_URL"]
+        host = urlsplit(self.public_url)
+        return f"{host.scheme}://{host.netloc}{self.service_prefix}" if host.netloc else ""
 
     @default("host_key_file")
     def _default_host_key_file(self) -> str:

@@ -1,4 +1,4 @@
-"""Login by approval in the browser, seen from the waiting connection: asks, waits for the decision, and says when it is gone.
+"""Login by approval in the browser, mostly seen from the waiting connection: it asks, waits, and says when it is gone.
 
 One query for all connections of this gateway, ``POLL`` seconds after the last, finds what pages (of any gateway) decided.
 """
@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ...errors import ApprovalDenied, ApprovalExpired, DatabaseUnavailable, KeyUnknown
 from ...login_names import candidates
@@ -75,6 +76,19 @@ class BrowserLogin:
         if found.state == "denied":
             raise ApprovalDenied
         return found
+
+    async def claim(self, user: str, code: str) -> Request | None:
+        """The login that waits with this code, from now on this user's to decide; None if none of theirs does.
+
+        Raises TooManyAttempts, DatabaseUnavailable or HubUnavailable.
+        """
+        request = await self.approvals.find(user, code)
+        if request is None or user not in {target.user for target in candidates(request.login_name, self._separator)}:
+            return None
+        target = await self._authentication.resolve(request.login_name)
+        if target is None or target.user != user or not await self.approvals.claim(request.id, target):
+            return None
+        return replace(request, state="claimed", target=target)
 
     async def login(self, request: Request, login_name: str, address: str) -> Login:
         """What an approved request opens. Raises ApprovalExpired or HubUnavailable."""

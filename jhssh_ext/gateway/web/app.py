@@ -8,8 +8,9 @@ from typing import Any
 
 from tornado.web import Application
 
-from ..authenticate.key_cache import KeyCache
+from ..authenticate.registered_keys import RegisteredKeys
 from ..connect.hub_client import HubClient
+from . import approval
 from .api import KeysChangedHandler
 from .handlers import HealthHandler, IndexHandler, MetricsHandler, MetricsPage, NotFoundHandler
 from .health import Health
@@ -25,7 +26,7 @@ def make_app(
     health: Health,
     metrics: MetricsPage,
     hub: HubClient | None,
-    keys: KeyCache | None,
+    keys: RegisteredKeys | None,
     ssh_host: str = "",
     ssh_port: int = 22,
     site: Site | None = None,
@@ -35,6 +36,7 @@ def make_app(
     """
     base = re.escape("/" + prefix.strip("/")) if prefix.strip("/") else ""
     pages: list[Any] = [
+        *((base + path, handler) for path, handler in approval.HANDLERS),
         (base + r"/oauth_callback", LoginCallback),
         (base + r"/static/(.*)", StaticFiles, {"path": str(Path(__file__).parent / "static")}),
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,8 @@ from tornado.web import HTTPError, StaticFileHandler
 
 from ...errors import JHSSHError, Unavailable
 from ...identifiers import printable
+from ..addresses import TrustedProxies
+from ..authenticate.browser_login import BrowserLogin
 from ..authenticate.nonces import Nonces
 from ..authenticate.sessions import Sessions
 from ..authenticate.user_keys import UserKeys
@@ -57,6 +59,8 @@ class Site:
     prefix: str
     hub_url: str
     """of the Hub's own pages (/hub/), with the origin where subdomains are used"""
+    browser_login: BrowserLogin | None = None
+    proxies: TrustedProxies = field(default_factory=lambda: TrustedProxies([]))
     service: str = "ssh"
     admin_scope: str = ""
     """who has it is an admin here, as who is one at the Hub"""

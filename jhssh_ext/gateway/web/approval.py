@@ -1,0 +1,163 @@
+"""/login: a person types the code that their own terminal shows, sees who asks for what, and approves or denies it.
+
+The link to this page holds no code: who sends it to somebody else, and waits for an approval, gets none (docs/security.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from tornado.web import RequestHandler
+
+from ...errors import HubUnavailable, TooManyAttempts
+from ...public_keys import parse_line
+from ..authenticate.approvals import Request
+from ..authenticate.browser_login import BrowserLogin
+from .pages import Page, PageError
+
+CODE_PURPOSE = "approval code"
+PROOF_WAIT, PROOF_LOOK = 8.0, 0.4
+"""seconds that a page waits for the terminal to prove a key, and between looks"""
+OVER = "This login is over, or was never yours. Connect again with ssh for a new code."
+
+
+class ApprovalPage(Page):
+    """What the two pages share."""
+
+    @property
+    def browser_login(self) -> BrowserLogin:
+        found = self.site.browser_login
+        if found is None:
+            raise PageError(404, "This hub has no SSH login by browser. Log in with a key, or with a token as password.")
+        return found
+
+    @property
+    def browser_address(self) -> str:
+        """Empty where it is not known."""
+        return self.site.proxies.client(self.request.remote_ip or "", self.request.headers.get_list("X-Forwarded-For"))
+
+    def same_address(self, request: Request) -> bool:
+        return self.site.proxies.same(request.address, self.browser_address)
+
+
+class CodePage(ApprovalPage):
+    """Asks for the code."""
+
+    async def get(self) -> None:
+        await self._ask()
+
+    async def post(self) -> None:
+        await self.redeem(CODE_PURPOSE)
+        try:
+            found = await self.browser_login.claim(self.viewer.name, self.get_body_argument("code", ""))
+        except TooManyAttempts as error:
+            return await self._ask(429, error.sentence)
+        if found is None:
+            # Whether the code is nobody's or another user's is not told.
+            return await self._ask(
+                400, f"No login of {self.viewer.name} waits with this code. Look at your terminal, and type it again."
+            )
+        self.redirect(f"{self.site.prefix}login/{found.id}", status=303)
+        return None
+
+    async def _ask(self, status: int = 200, problem: str = "") -> None:
+        assert self.browser_login, "there is such a login"
+        self.render_page("login_code.html", status=status, nonce=await self.nonce(CODE_PURPOSE), problem=problem)
+
+
+class DecisionPage(ApprovalPage):
+    """One login whose code was typed: who asks, from where, for what; Approve or Deny; then whether to remember its key."""
+
+    async def get(self, id: str) -> None:
+        await self._show(await self._found(id))
+
+    async def post(self, id: str) -> None:
+        await self.redeem(_purpose(id))
+        decision = self.get_body_argument("decision", "")
+        request = await self._found(id)
+        if decision == "approve":
+            return await self._approve(request)
+        if decision == "deny":
+            if not await self.browser_login.approvals.deny(self.viewer.name, id):
+                raise PageError(410, OVER)
+            return self.render_page("login_done.html", title="Denied", sentence="The login was refused.", request=None)
+        if decision == "remember":
+            return await self._remember(request)
+        raise PageError(400, "Nothing was done.")
+
+    async def _approve(self, request: Request) -> None:
+        approvals, user = self.browser_login.approvals, self.viewer.name
+        if not self.same_address(request):
+            number = await approvals.approve_by_number(user, request.id)
+            if number is None:
+                raise PageError(410, OVER)
+            return self.render_page("login_number.html", number=number, request=request)
+        remember = bool(request.offered) and self.get_body_argument("remember", "") == "yes"
+        if not await approvals.approve(user, request.id, remember=remember):
+            raise PageError(410, OVER)
+        if remember:
+            return await self._show(await self._once_proved(request))
+        return self.render_page("login_done.html", title="Approved", sentence="Your terminal goes on by itself.", request=None)
+
+    async def _once_proved(self, request: Request) -> Request:
+        """The terminal proves its key within a moment, unless it has to ask for a passphrase first."""
+        deadline = asyncio.get_running_loop().time() + PROOF_WAIT
+        found = request
+        while asyncio.get_running_loop().time() < deadline and found.state != "entered":
+            await asyncio.sleep(PROOF_LOOK)
+            found = await self._found(request.id)
+        return found
+
+    async def _remember(self, request: Request) -> None:
+        user = await self.site.hub.user(self.viewer.name)
+        if user is None:
+            raise HubUnavailable(explanation="a user who is logged in is gone")
+        line = await self.browser_login.approvals.take_key(self.viewer.name, request.id)
+        if line is None:
+            raise PageError(410, OVER)
+        key = parse_line(f"{line} login from {request.address}")
+        await self.site.user_keys.add(self.viewer.name, user.created, key, "approval")
+        self.render_page(
+            "login_done.html",
+            title="Remembered",
+            sentence=f"The key {key.fingerprint} opens all your servers from now on. Remove it on the SSH page.",
+            request=None,
+        )
+
+    async def _found(self, id: str) -> Request:
+        found = await self.browser_login.approvals.of(self.viewer.name, id)
+        if found is None:
+            raise PageError(404, OVER)
+        return found
+
+    async def _show(self, request: Request) -> None:
+        if request.state == "claimed":
+            return self.render_page(
+                "login_decide.html",
+                request=request,
+                nonce=await self.nonce(_purpose(request.id)),
+                browser_address=self.browser_address,
+                same_address=self.same_address(request),
+            )
+        if request.state == "entered" and request.remember and request.public_key:
+            key = parse_line(request.public_key)
+            return self.render_page("login_remember.html", request=request, key=key, nonce=await self.nonce(_purpose(request.id)))
+        title, sentence = {
+            "approved": ("Approved", "Your terminal goes on by itself."),
+            "number": ("Approved", "The number was shown once. Where it is lost, connect again for a new code."),
+            "denied": ("Denied", "The login was refused."),
+            "entered": ("Approved", "Your terminal proved none of its keys, so there is none to remember."),
+        }[request.state]
+        waits = request if request.state == "approved" and request.remember else None
+        return self.render_page("login_done.html", title=title, sentence=sentence, request=waits)
+
+
+def _purpose(id: str) -> str:
+    return f"approval {id}"
+
+
+HANDLERS: list[tuple[str, type[RequestHandler]]] = [
+    (r"/login", CodePage),
+    (r"/login/([A-Za-z0-9_-]{1,64})", DecisionPage),
+]
+"""by path below the service's prefix"""
