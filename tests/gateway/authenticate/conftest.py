@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from jhssh_ext.gateway.database import Database, sqlite_url
+from jhssh_ext.gateway.tables import Base
 
 
 class Clock:
@@ -38,5 +39,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
     await database.migrate()
+    yield database
+    await database.close()
+
+
+@pytest_asyncio.fixture
+async def sqlite(tmp_path: Path) -> AsyncIterator[Database]:
+    """SQLite alone, made at once from tables.py (test_database.py compares it with the migrations)."""
+    database = Database(sqlite_url(str(tmp_path / "keys.sqlite")))
+    await database.run(lambda session: Base.metadata.create_all(session.connection()))
     yield database
     await database.close()
