@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import asyncssh
 from tornado.httpserver import HTTPServer
@@ -25,11 +25,9 @@ from . import key_files
 from .accept.entry import Entry
 from .accept.limits import ConnectionLimits, FailureBudget
 from .accept.ssh_server import ClientConnection, Rules, Services, make_options
-from .addresses import TrustedProxies
 from .authenticate.approvals import Approvals, Bounds
 from .authenticate.authentication import Authentication
 from .authenticate.browser_login import BrowserLogin
-from .authenticate.nonces import Nonces
 from .authenticate.sessions import Sessions
 from .connect.hub_client import HubClient
 from .connect.server_starter import ServerStarter
@@ -40,12 +38,12 @@ from .key_wiring import make_keys
 from .observe.audit import Audit
 from .observe.metrics import Metrics
 from .observe.observer import Observer
+from .page_wiring import make_site
 from .parent import end_with_parent
 from .relay.activity import ActivityReporter
 from .settings import GatewaySettings
 from .web.app import Health, make_app
-from .web.hub_login import HubLogin, secret_for
-from .web.pages import Site
+from .web.hub_login import secret_for
 
 T = TypeVar("T")
 BIND_RETRY = 2.0
@@ -156,8 +154,9 @@ class Gateway(GatewaySettings):
             self.log.warning("c.Gateway.public_url is not set: users are told paths of the Hub instead of links")
         if not self.ssh_host:
             self.log.warning("c.Gateway.ssh_host is not set: pages cannot say what to type after the @")
+        host_key = asyncssh.read_private_key(self.host_key_file)
         self._options = await make_options(
-            server_host_keys=[asyncssh.read_private_key(self.host_key_file)],
+            server_host_keys=[host_key],
             kex_algs=_available(self.kex_algs, asyncssh.kex.get_kex_algs()),
             encryption_algs=self.encryption_algs,
             mac_algs=self.mac_algs,
@@ -183,18 +182,16 @@ class Gateway(GatewaySettings):
         browser_login = self._browser_login(authentication)
         if browser_login is not None:
             self._parts.insert(0, browser_login)
-        self.site = Site(
-            hub=hub,
-            login=self._hub_login(),
-            nonces=Nonces(self.database),
+        audit = Audit()
+        self.site = make_site(
+            self,
+            self.database,
+            hub,
+            host_key=host_key,
             user_keys=user_keys,
             sessions=sessions,
-            prefix=self.service_prefix,
-            hub_url=self.hub_host + self._hub_path,
             browser_login=browser_login,
-            proxies=TrustedProxies(self.trusted_proxies),
-            service=self.oauth_client_id.removeprefix("service-"),
-            admin_scope=self.admin_scope,
+            note=audit.page,
         )
         return hub, Services(
             rules=Rules(self.max_auth_tries, self.failure_floor, known_key_wait=max(5.0, self.failure_floor)),
@@ -208,7 +205,7 @@ class Gateway(GatewaySettings):
             entry=Entry(starter, upstream, self.keys),
             activity=activity,
             sessions=sessions,
-            observer=Observer(Audit(), self.metrics),
+            observer=Observer(audit, self.metrics),
             log=logging.getLogger("jhssh.gateway"),
             browser_login=browser_login,
         )
@@ -233,22 +230,6 @@ class Gateway(GatewaySettings):
         path = "hub/spawn/" + quote(target.user, safe="") + (f"/{quote(target.server, safe='')}" if target.server else "")
         base = self.public_url or os.environ.get("JUPYTERHUB_BASE_URL", "/")
         return (base if base.endswith("/") else base + "/") + path
-
-    @property
-    def _hub_path(self) -> str:
-        """Where the Hub's own pages are, on its host."""
-        base = urlsplit(self.public_url).path if self.public_url else os.environ.get("JUPYTERHUB_BASE_URL", "/")
-        return "/" + f"{base.strip('/')}/hub/".lstrip("/")
-
-    def _hub_login(self) -> HubLogin:
-        return HubLogin(
-            api_url=self.hub_api_url,
-            api_token=self.hub_api_token,
-            client_id=self.oauth_client_id,
-            prefix=self.service_prefix,
-            hub_path=self._hub_path,
-            hub_host=self.hub_host,
-        )
 
     async def _serve_http(self, hub: HubClient | None, parts: Services | None) -> None:
         app = make_app(

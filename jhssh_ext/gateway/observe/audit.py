@@ -1,9 +1,10 @@
-"""The audit log: one line for each login, refusal and end, on the logger jhssh.audit."""
+"""The audit log: one line for each login, refusal and end, and what is done on the pages; on the logger jhssh.audit."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 
 from ...identifiers import printable
 from ..authenticate.login import Login
@@ -23,6 +24,10 @@ class Audit:
 
     def closed(self, login: Login, from_client: int, from_server: int) -> None:
         self._write("end", {**_who(login), "bytes_from_client": from_client, "bytes_from_server": from_server})
+
+    def page(self, event: str, values: Mapping[str, str]) -> None:
+        """Something was done on a page."""
+        self._write(event, dict(values))
 
     def _write(self, event: str, values: dict[str, str | int]) -> None:
         shown = {key: printable(value) if isinstance(value, str) else value for key, value in values.items()}

@@ -10,7 +10,7 @@ from tornado.web import Application
 
 from ..authenticate.registered_keys import RegisteredKeys
 from ..connect.hub_client import HubClient
-from . import approval
+from . import admin_page, approval, ssh_page
 from .api import KeysChangedHandler
 from .handlers import HealthHandler, IndexHandler, MetricsHandler, MetricsPage, NotFoundHandler
 from .health import Health
@@ -36,7 +36,7 @@ def make_app(
     """
     base = re.escape("/" + prefix.strip("/")) if prefix.strip("/") else ""
     pages: list[Any] = [
-        *((base + path, handler) for path, handler in approval.HANDLERS),
+        *((base + path, handler) for path, handler in (*ssh_page.HANDLERS, *admin_page.HANDLERS, *approval.HANDLERS)),
         (base + r"/oauth_callback", LoginCallback),
         (base + r"/static/(.*)", StaticFiles, {"path": str(Path(__file__).parent / "static")}),
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -24,17 +24,24 @@ from ...errors import JHSSHError, Unavailable
 from ...identifiers import printable
 from ..addresses import TrustedProxies
 from ..authenticate.browser_login import BrowserLogin
+from ..authenticate.key_listing import KeyListing
 from ..authenticate.nonces import Nonces
 from ..authenticate.sessions import Sessions
 from ..authenticate.user_keys import UserKeys
 from ..connect.hub_client import HubClient
 from .handlers import Handler
 from .hub_login import HubLogin
+from .ways_in import Door
 
 THEMES = ("light", "dark")
 THEME_COOKIE = "jhssh-theme"
 MAX_TEXT = 4096
 """characters of one value on a page"""
+
+Note = Callable[[str, Mapping[str, str]], None]
+"""``note(event, values)``: for the audit log"""
+Refresh = Callable[[Collection[str]], Awaitable[str]]
+"""fetches the keys of these users anew, or of all; a sentence that says how it went"""
 
 log = logging.getLogger("jhssh.web")
 
@@ -55,10 +62,15 @@ class Site:
     login: HubLogin
     nonces: Nonces
     user_keys: UserKeys
+    key_listing: KeyListing
     sessions: Sessions
     prefix: str
     hub_url: str
     """of the Hub's own pages (/hub/), with the origin where subdomains are used"""
+    door: Door | None
+    """where users find the gateway; None where the admin has not said"""
+    note: Note
+    refresh: Refresh | None = None
     browser_login: BrowserLogin | None = None
     proxies: TrustedProxies = field(default_factory=lambda: TrustedProxies([]))
     service: str = "ssh"
