@@ -17,6 +17,7 @@
     │   ├── SpawnFailed               SPAWN_FAILED
     │   ├── ServerUnreachable         SERVER_UNREACHABLE
     │   ├── HostKeyMismatch           HOST_KEY_MISMATCH
+    │   ├── KeySourceUnavailable      KEY_SOURCE_UNAVAILABLE
     │   ├── DatabaseUnavailable       DATABASE_UNAVAILABLE
     │   ├── ShuttingDown              SHUTTING_DOWN
     │   └── StoreUnusable             KEY_STORE_UNUSABLE
@@ -134,6 +135,11 @@ class HostKeyMismatch(Unavailable):
     default_sentence = (
         "Something else answers in place of your server. Restart the server; if that does not help, tell your admin."
     )
+
+
+class KeySourceUnavailable(Unavailable):
+    code = "KEY_SOURCE_UNAVAILABLE"
+    default_sentence = "The site that keeps your public keys does not answer right now. Try again in a minute."
 
 
 class DatabaseUnavailable(Unavailable):

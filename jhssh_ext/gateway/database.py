@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Table, create_engine, event, text
+from sqlalchemy import Connection, Executable, Table, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -27,6 +27,8 @@ READ_ONLY = "jhssh_read_only"
 """execution option of connections that only read"""
 MIGRATION_LOCK = 0x6A687373
 """pg_advisory_lock(): one gateway migrates at a time ("jhss")"""
+MAX_TOGETHER = 200
+"""small transactions made one"""
 BUSY_TIMEOUT = 10.0
 """seconds that a statement waits for SQLite's lock, or for a connection to PostgreSQL"""
 
@@ -53,7 +55,9 @@ class Database:
             event.listen(self._engine, "connect", _set_up_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
-        self._reads = sessionmaker(self._engine.execution_options(**{READ_ONLY: True}), expire_on_commit=False)
+        self._reader = self._engine.execution_options(**{READ_ONLY: True})
+        self._waiting: list[tuple[Callable[[Session], Any], asyncio.Future[Any]]] = []
+        self._together: asyncio.Task[None] | None = None
 
     def _options(self, workers: int) -> dict[str, Any]:
         if self._sqlite:
@@ -64,20 +68,55 @@ class Database:
         """What ``work`` returns, once it is committed; its exceptions roll back. Raises DatabaseUnavailable."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.run_here, work)
 
-    async def read(self, work: Callable[[Session], T]) -> T:
-        """As ``run``, for ``work`` that changes nothing: what is being written elsewhere does not hold it up."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._in, self._reads, work)
+    async def run_together(self, work: Callable[[Session], T]) -> T:
+        """As ``run``, for small ``work`` of which there is much at once: what waits shares a transaction, and its failure.
+
+        Making a transaction durable takes longer than most of what is done in one.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, done))
+        if self._together is None:
+            self._together = asyncio.create_task(self._run_waiting())
+        return await done
+
+    async def select(self, *statements: Executable) -> list[Sequence[Any]]:
+        """The rows of each SELECT; what is being written does not hold them up. Raises DatabaseUnavailable."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._select_here, statements)
 
     def run_here(self, work: Callable[[Session], T]) -> T:
         """The same in this thread."""
-        return self._in(self._sessions, work)
-
-    def _in(self, sessions: sessionmaker[Session], work: Callable[[Session], T]) -> T:
         try:
-            with sessions.begin() as session:
+            with self._sessions.begin() as session:
                 return work(session)
         except SQLAlchemyError as error:
             raise DatabaseUnavailable(explanation=f"{_said(error)}. Check database_url.") from error
+
+    def _select_here(self, statements: tuple[Executable, ...]) -> list[Sequence[Any]]:
+        try:
+            with self._reader.begin() as connection:
+                return [connection.execute(statement).all() for statement in statements]
+        except SQLAlchemyError as error:
+            raise DatabaseUnavailable(explanation=f"{_said(error)}. Check database_url.") from error
+
+    async def _run_waiting(self) -> None:
+        """One transaction after the other, as long as there is something to do."""
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
+                running = asyncio.ensure_future(self.run(_all([work for work, _ in batch])))
+                await asyncio.wait({running})
+                error = None if running.cancelled() else running.exception()
+                for number, (_, done) in enumerate(batch):
+                    if running.cancelled():
+                        done.cancel()
+                    elif done.done():
+                        continue
+                    elif error is not None:
+                        done.set_exception(error)
+                    else:
+                        done.set_result(running.result()[number])
+        finally:
+            self._together = None
 
     async def migrate(self) -> None:
         """Makes the tables, or brings them up to date (alembic). Raises DatabaseUnavailable."""
@@ -102,6 +141,10 @@ class Database:
         self._engine.dispose()
 
 
+def _all(works: list[Callable[[Session], Any]]) -> Callable[[Session], list[Any]]:
+    return lambda session: [work(session) for work in works]
+
+
 def sqlite_url(path: str) -> str:
     """The URL of a file."""
     return URL.create("sqlite", database=path).render_as_string(hide_password=False)
@@ -120,14 +163,23 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def upsert(session: Session, table: type[DeclarativeBase], *rows: dict[str, Any]) -> None:
-    """Makes or replaces rows, each given as column name → value, all columns of it. Two who do so at once both succeed."""
+def upsert(session: Session, table: type[DeclarativeBase], row: dict[str, Any]) -> None:
+    """Makes or replaces a row, given as column name → value. Two who do so at once both succeed."""
     found = cast(Table, table.__table__)
     keys = [column.name for column in found.primary_key]
+    statement = _insert(session, found)
+    others = {name: statement.excluded[name] for name in row if name not in keys}
+    session.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), row)
+
+
+def insert_missing(session: Session, table: type[DeclarativeBase], row: dict[str, Any]) -> None:
+    """Makes a row where none has its key."""
+    session.execute(_insert(session, cast(Table, table.__table__)).on_conflict_do_nothing(), row)
+
+
+def _insert(session: Session, table: Table) -> Any:
     dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(found)
-    others = {column.name: statement.excluded[column.name] for column in found.columns if column.name not in keys}
-    session.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
+    return dialect.insert(table)
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

@@ -142,9 +142,9 @@ class GatewaySettings(Application):
     key_sources = List(
         Unicode(),
         ["server", "page"],
-        help='Where keys are registered. "server": the key store of each user server, for itself. "page": the page in the Hub, for '
-        'all servers of a user. "github", "gitlab" or an https URL with {username} in its path: whoever has that name there opens '
-        "all servers of the user of that name here, so only for hubs whose users are those of that site.",
+        help='Where keys are registered. "server": the key store of each user server, for itself. "page": the page in the Hub, '
+        'for all servers of a user. "github", "gitlab" or an https URL with {username} in its path: whoever has that name there '
+        "opens all servers of the user of that name here, so only for hubs whose users are those of that site.",
     ).tag(config=True)
     stopped_key_max_age = Float(
         30.0,

@@ -8,9 +8,9 @@ from ...errors import KeyUnknown, TokenInvalid
 from ...login_names import UserServer, candidates
 from ...public_keys import PublicKey
 from ..connect.hub_client import HubClient
-from ..connect.hub_models import may, may_start
-from .key_cache import KeyCache
+from ..connect.hub_models import UserModel, may, may_start
 from .login import Login
+from .registered_keys import RegisteredKeys
 
 PLAUSIBLE_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{8,512}")
 """what may be a token at all (RFC 6750, section 2.1); anything else is a password that the Hub must not see"""
@@ -19,13 +19,16 @@ PLAUSIBLE_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{8,512}")
 class Authentication:
     """Answers for the SSH server. Knows neither SSH nor the floor that hides how long an answer took."""
 
-    def __init__(self, hub: HubClient, keys: KeyCache, *, separator: str, allow_shared_servers: bool) -> None:
+    def __init__(self, hub: HubClient, keys: RegisteredKeys, *, separator: str, allow_shared_servers: bool) -> None:
         self._hub, self._keys = hub, keys
         self._separator, self._allow_shared_servers = separator, allow_shared_servers
 
-    def knows_key(self, login_name: str, key: PublicKey) -> bool:
-        """Is the key in the cache for a user server that the name may mean? No input or output."""
-        return any(self._keys.knows(target, key) for target in candidates(login_name, self._separator))
+    async def knows_key(self, login_name: str, key: PublicKey) -> bool:
+        """Was the key seen for a user server that the name may mean? Reads the database alone; raises DatabaseUnavailable."""
+        for target in candidates(login_name, self._separator):
+            if await self._keys.knows(target, key):
+                return True
+        return False
 
     async def accepts_key(self, login_name: str, key: PublicKey, *, may_fetch: bool) -> bool:
         """Is this key registered for a user server that the name may mean?
@@ -37,15 +40,18 @@ class Authentication:
                 return True
         return False
 
-    def key_opens(self, target: UserServer, key: PublicKey) -> bool:
-        """Is the key in the cache for exactly this user server?"""
-        return self._keys.knows(target, key)
+    async def key_opens(self, target: UserServer, key: PublicKey) -> bool:
+        """Is the key, which opened exactly this user server, still there? Raises DatabaseUnavailable."""
+        return await self._keys.knows(target, key)
 
     async def key_login(self, login_name: str, key: PublicKey, address: str) -> Login:
-        """After the signature was verified. Raises KeyUnknown, HubUnavailable or ServerUnreachable."""
-        target = await self._resolve(login_name)
-        # The name may have been accepted for another server that it may mean.
-        if target is None or not await self._keys.holds(target, key, may_fetch=True):
+        """After the signature was verified. Raises KeyUnknown or an Unavailable."""
+        found = await self._look_up(login_name, forget=True)
+        if len(found) != 1:
+            raise KeyUnknown
+        ((target, user),) = found.items()
+        # The name may have been accepted for another server that it may mean, or for an earlier user of that name.
+        if not await self._keys.holds(target, key, may_fetch=True, created=user.created):
             raise KeyUnknown
         return Login(target, "publickey", key.fingerprint, address, may_start=True)
 
@@ -54,7 +60,7 @@ class Authentication:
         if not PLAUSIBLE_TOKEN.fullmatch(token) or not candidates(login_name, self._separator):
             raise TokenInvalid
         owner = await self._hub.identify(token)
-        target = await self._resolve(login_name) if owner is not None and owner.kind == "user" else None
+        target = await self.resolve(login_name) if owner is not None and owner.kind == "user" else None
         if owner is None or target is None or not may(owner, "access:servers", target):
             raise TokenInvalid
         own = owner.name == target.user
@@ -62,11 +68,18 @@ class Authentication:
             raise TokenInvalid
         return Login(target, "password", "", address, may_start=own and may_start(owner, target))
 
-    async def _resolve(self, login_name: str) -> UserServer | None:
-        """The one existing user server that a login name means; None if there is none, or two."""
-        found = []
+    async def resolve(self, login_name: str) -> UserServer | None:
+        """The one existing user server that a login name means; None if there is none, or two. Raises HubUnavailable."""
+        found = await self._look_up(login_name)
+        return next(iter(found)) if len(found) == 1 else None
+
+    async def _look_up(self, login_name: str, *, forget: bool = False) -> dict[UserServer, UserModel]:
+        """The user servers that a login name may mean and that there are; ``forget``: the keys of users who are gone."""
+        found = {}
         for target in candidates(login_name, self._separator):
             user = await self._hub.user(target.user)
+            if user is None and forget:
+                await self._keys.forget_user(target.user)
             if user is not None and target.server in user.servers:
-                found.append(target)
-        return found[0] if len(found) == 1 else None
+                found[target] = user
+        return found

@@ -1,14 +1,16 @@
-"""The gateway's copy of the key stores, in memory; ages decide when it is fetched anew.
+"""The gateway's copies of the keys that one source keeps; ages decide when they are fetched anew.
 
 docs/architecture.md, "Keys and their cache":
 
-    age of the copy        key in it   the user server is asked   answer
-    over max_age           yes or no   yes                        from the new copy
-    fresh_age to max_age   yes         no                         yes
-    fresh_age to max_age   no          yes                        from the new copy
-    under fresh_age        yes or no   no                         from the copy
+    age of the copy        key in it   the source is asked   answer
+    over max_age           yes or no   yes                   from the new copy
+    fresh_age to max_age   yes         no                    yes
+    fresh_age to max_age   no          yes                   from the new copy
+    under fresh_age        yes or no   no                    from the copy
 
-A user server that is stopped, or runs without SSH, keeps its keys; a user or server that is gone loses them.
+A user server that is stopped, or runs without SSH, keeps its keys; a user or server that is gone loses them. The copies are rows
+that several gateways share, so each decision reads the row. What is under way (fetches, failures, names of nobody) is this
+process's own.
 """
 
 from __future__ import annotations
@@ -17,166 +19,224 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from ...errors import Denied, JHSSHError, KeyUnknown, ServerUnreachable, ShuttingDown, Unavailable
+from ...errors import Denied, JHSSHError, KeySourceUnavailable, KeyUnknown, ServerUnreachable, ShuttingDown, Unavailable
 from ...login_names import UserServer
 from ...public_keys import PublicKey
+from .key_copies import Copy, Fetched, KeyCopies
 
-NO_KEYS: frozenset[PublicKey] = frozenset()
-STALE = float("-inf")
+T = TypeVar("T")
+DAY = 86400.0
+ROUNDS = 3
+"""fetches that one question waits for while the keys change again and again"""
+
+Removed = Callable[[UserServer, Collection[PublicKey]], Awaitable[None]]
+"""``removed(target, keys)``: the source has these no more"""
 
 log = logging.getLogger("jhssh.key_cache")
 
 
-class Fetched(NamedTuple):
-    """What a user server says, and in which of its lives (``ServerState.spawn``)."""
-
-    keys: frozenset[PublicKey]
-    spawn: str
+async def _nobody(target: UserServer, keys: Collection[PublicKey]) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass
-class _Copy:
-    keys: frozenset[PublicKey]
-    spawn: str
-    """the spawn that was asked last"""
-    checked: float
-    """when it was known to be right"""
-    failed: float = STALE
-    """when a fetch last failed, and how"""
-    failure: Unavailable | None = None
+class _Running:
+    """A fetch."""
+
+    task: asyncio.Task[None]
+    changes: int | None = None
+    """how many changes were known when the source was asked; None: it is yet to be asked"""
 
 
 class KeyCache:
-    """``fetch`` asks a user server for its keys; it raises ServerStopped, SSHNotEnabled, KeyUnknown (gone) or an Unavailable.
+    """``fetch`` asks a source for its keys; it raises ServerStopped, SSHNotEnabled, KeyUnknown (gone) or an Unavailable.
 
-    Ages are seconds of ``clock``; after a failed fetch ``failure_age`` passes before the next. At most ``max_entries`` copies
-    with keys and as many without are kept, so that strangers who try names push nobody out. ``max_fetches`` run at once, of them
-    ``max_fetches_per_user`` to servers of one user: who has many that hang, or that list thousands of keys, delays nobody else.
+    Ages are seconds of ``clock``, the wall's; after a failed fetch ``failure_age`` passes before the next. ``stopped_max_age`` is
+    in days: how long keys count that nobody has confirmed since (0: for ever), which is how long they start a stopped server. At
+    most ``max_entries`` failures and names of nobody are remembered. ``max_fetches`` run at once, of them ``max_fetches_per_user``
+    for one user: who has many servers that hang, or that list thousands of keys, delays nobody else.
+
+    Everything that is awaited here raises DatabaseUnavailable.
     """
 
     def __init__(
         self,
+        copies: KeyCopies,
         fetch: Callable[[UserServer], Awaitable[Fetched]],
         *,
         max_age: float = 900.0,
         fresh_age: float = 120.0,
         failure_age: float = 5.0,
-        clock: Callable[[], float] = time.monotonic,
+        stopped_max_age: float = 30.0,
+        clock: Callable[[], float] = time.time,
         max_entries: int = 10000,
         max_fetches: int = 50,
         max_fetches_per_user: int = 2,
         fetched: Callable[[str], None] = lambda outcome: None,
+        removed: Removed = _nobody,
     ) -> None:
         self.max_age = max_age
         self.fresh_age = fresh_age
         self.failure_age = failure_age
+        self.stopped_max_age = stopped_max_age * DAY
         self.max_entries = max_entries
+        self.copies = copies
+        self.removed = removed
         self._fetch = fetch
         self._fetched = fetched
         self._clock = clock
         self._slots = asyncio.Semaphore(max_fetches)
         self._per_user = max_fetches_per_user
         self._slots_of_user: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-        self._with_keys: OrderedDict[UserServer, _Copy] = OrderedDict()
-        self._without: OrderedDict[UserServer, _Copy] = OrderedDict()
-        self._running: dict[UserServer, asyncio.Task[None]] = {}
+        self._running: dict[UserServer, _Running] = {}
         self._next: dict[UserServer, asyncio.Task[None]] = {}
-        self._outrun: set[UserServer] = set()
-        """of those in _running, whose keys changed since"""
+        self._failures: OrderedDict[UserServer, tuple[float, Unavailable]] = OrderedDict()
+        self._nobody: OrderedDict[UserServer, float] = OrderedDict()
+        """when the Hub said that there is no such user server"""
 
-    def knows(self, target: UserServer, key: PublicKey) -> bool:
-        """Is the key in the copy, whatever its age? No input or output."""
-        copy = self._copy(target)
-        return copy is not None and key in copy.keys
+    async def knows(self, target: UserServer, key: PublicKey) -> bool:
+        """Is the key in the copy, whatever its age? One indexed read."""
+        copy = await self.copies.read(target)
+        return copy is not None and copy.has(key)
 
-    def is_of(self, target: UserServer, spawn: str) -> bool:
+    async def is_of(self, target: UserServer, spawn: str) -> bool:
         """Was the copy fetched from this spawn? If not, the server, or even its user, may have been made anew since."""
-        copy = self._copy(target)
-        return copy is not None and copy.spawn == spawn and copy.checked != STALE
+        copy = await self.copies.read(target)
+        return copy is not None and copy.spawn == spawn and copy.checked > 0
 
-    async def holds(self, target: UserServer, key: PublicKey, *, may_fetch: bool) -> bool:
+    async def holds(self, target: UserServer, key: PublicKey, *, may_fetch: bool, created: str = "") -> bool:
         """The table above. Without ``may_fetch`` nobody is asked, and a copy over max_age holds nothing.
 
-        Raises HubUnavailable, which tells nothing about the user; and ServerUnreachable only where the key was in the old copy,
-        so that its holder learns why and a stranger learns nothing.
+        Where ``created`` (UserModel.created) is given, the copies of an earlier user of that name are forgotten. Raises
+        HubUnavailable, which tells nothing about the user; and what else is unavailable only where the key was in the old copy, so
+        that its holder learns why and a stranger learns nothing.
         """
-        copy = self._copy(target)
-        now = self._clock()
-        if copy is not None:
-            age, known = now - copy.checked, key in copy.keys
-            if age < self.fresh_age or (known and age <= self.max_age):
-                self._used(target)
-                return known
-        if not may_fetch:
-            return False
-        if copy is not None and copy.failure is not None and now - copy.failed < self.failure_age:
-            return self._undecided(target, key, copy.failure)
-        try:
-            await self._shared(self._anew(target))
-        except Unavailable as failure:
-            return self._undecided(target, key, failure)
-        except Denied:
-            pass  # stopped or gone: what is left in the copy counts
-        return self.knows(target, key)
+        copy = await self.copies.read(target)
+        if copy is not None and created and copy.created and copy.created != created:
+            await self.forget_user(target.user, created)
+            copy = None
+        for _ in range(ROUNDS):
+            now = self._clock()
+            decided = self._decided(target, copy, key, now)
+            if decided is not None or not may_fetch:
+                return decided or False
+            failed, failure = self._failures.get(target, (0.0, None))
+            if failure is not None and 0 <= now - failed < self.failure_age:
+                return self._undecided(copy, key, failure)
+            try:
+                await self._shared(self._anew(target, copy.changes if copy else 0))
+            except Unavailable as error:
+                return self._undecided(await self.copies.read(target), key, error)
+            except Denied:
+                pass  # stopped or gone: what is left in the copy counts
+            copy = await self.copies.read(target)
+            if copy is None or copy.checked > 0:
+                return copy is not None and self._counts(copy, key, now)
+        return False
 
-    def expire(self, target: UserServer) -> None:
-        """The keys have changed: the copy counts for nothing until a fetch that begins from now on. No input or output."""
-        copy = self._copy(target)
-        if copy is not None:
-            copy.checked, copy.failure = STALE, None
-        if target in self._running:
-            self._outrun.add(target)
+    async def expire(self, target: UserServer) -> None:
+        """The keys have changed: the copy counts for nothing until a fetch that begins from now on."""
+        await self.copies.expire(target)
+        self._failures.pop(target, None)
+        self._nobody.pop(target, None)
 
     async def refresh(self, target: UserServer) -> None:
         """Expire and fetch now: a push, or a login that started the server. Raises what ``fetch`` raises; the copy stays old."""
-        self.expire(target)
+        await self.expire(target)
+        copy = await self.copies.read(target)
         try:
-            await self._shared(self._anew(target))
+            await self._shared(self._anew(target, copy.changes if copy else 0))
         except JHSSHError:
-            copy = self._copy(target)
-            if copy is not None:
-                copy.checked = STALE
+            # That the server is stopped says nothing of what had changed: it is about to start, or has just ended.
+            if await self.copies.read(target) is not None:
+                await self.copies.expire(target)
             raise
+
+    async def renew(self, target: UserServer) -> None:
+        """Fetch now; until there is an answer, the copy counts as before. Raises what ``fetch`` raises."""
+        copy = await self.copies.read(target)
+        await self._shared(self._anew(target, copy.changes if copy else 0))
+
+    async def fresh(self) -> set[UserServer]:
+        """Whose copies are younger than fresh_age."""
+        since = self._clock() - self.fresh_age
+        return {target for target, checked in (await self.copies.checked()).items() if checked > since}
+
+    def beside(self, fetch: Callable[[UserServer], Awaitable[Fetched]], *, max_fetches: int) -> KeyCache:
+        """Another cache over the same copies, which asks in another way."""
+        return KeyCache(
+            self.copies, fetch, clock=self._clock, max_fetches=max_fetches, fetched=self._fetched, removed=self.removed
+        )
+
+    async def forget(self, target: UserServer) -> None:
+        """It is gone."""
+        await self._left(await self.copies.forget(target.user, target.server))
+
+    async def forget_user(self, user: str, but: str = "") -> None:
+        """The user is gone, or is another one by now: no copy is kept but those of the user created ``but``."""
+        await self._left(await self.copies.forget(user, but=but))
+
+    async def _left(self, gone: dict[UserServer, frozenset[PublicKey]]) -> None:
+        for target, keys in gone.items():
+            if keys:
+                await self.removed(target, keys)
 
     async def close(self) -> None:
         """End what is being fetched."""
-        tasks = [*self._running.values(), *self._next.values()]
+        tasks = [*(running.task for running in self._running.values()), *self._next.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _undecided(self, target: UserServer, key: PublicKey, failure: Unavailable) -> bool:
-        if isinstance(failure, ServerUnreachable) and not self.knows(target, key):
+    def _decided(self, target: UserServer, copy: Copy | None, key: PublicKey, now: float) -> bool | None:
+        """What the copy alone says; None: its source has to be asked."""
+        if copy is None:
+            asked = self._nobody.get(target)
+            return False if asked is not None and 0 <= now - asked < self.fresh_age else None
+        age, known = now - copy.checked, self._counts(copy, key, now)
+        if age < -self.fresh_age:  # the clock was put back
+            return None
+        if age < self.fresh_age or (known and age <= self.max_age):
+            return known
+        return None
+
+    def _counts(self, copy: Copy, key: PublicKey, now: float) -> bool:
+        return copy.has(key) and (not self.stopped_max_age or now - copy.confirmed <= self.stopped_max_age)
+
+    @staticmethod
+    def _undecided(copy: Copy | None, key: PublicKey, failure: Unavailable) -> bool:
+        if isinstance(failure, (ServerUnreachable, KeySourceUnavailable)) and not (copy is not None and copy.has(key)):
             return False
         raise failure
 
-    def _anew(self, target: UserServer) -> asyncio.Task[None]:
+    def _anew(self, target: UserServer, changes: int) -> asyncio.Task[None]:
         """The fetch that runs, or another after it if that one may have read the keys before they changed."""
         running = self._running.get(target)
         if running is None:
             return self._begin(target)
-        if target not in self._outrun:
-            return running
+        if running.changes is None or running.changes >= changes:
+            return running.task
         task = self._next.get(target)
         if task is None:
-            task = self._next[target] = asyncio.create_task(self._after(target, running))
+            task = self._next[target] = asyncio.create_task(self._after(target, running.task, changes))
             task.add_done_callback(_retrieved)
         return task
 
     def _begin(self, target: UserServer) -> asyncio.Task[None]:
-        task = self._running[target] = asyncio.create_task(self._fetch_into(target))
+        task = asyncio.create_task(self._fetch_into(target))
+        self._running[target] = _Running(task)
         task.add_done_callback(_retrieved)
         return task
 
-    async def _after(self, target: UserServer, running: asyncio.Task[None]) -> None:
+    async def _after(self, target: UserServer, running: asyncio.Task[None], changes: int) -> None:
         await asyncio.wait({running})
         del self._next[target]
-        await self._shared(self._anew(target))
+        await self._shared(self._anew(target, changes))
 
     @staticmethod
     async def _shared(task: asyncio.Task[None]) -> None:
@@ -191,50 +251,44 @@ class KeyCache:
         try:
             own = self._slots_of_user.setdefault(target.user, asyncio.Semaphore(self._per_user))
             async with own, self._slots:
+                copy = await self.copies.read(target)
+                changes = copy.changes if copy else 0
+                self._running[target].changes = changes
                 # The copy is as old as the question, not the answer.
                 asked = self._clock()
-                fetched = await self._fetch(target)
-            self._store(target, _Copy(*fetched, asked))
+                try:
+                    fetched = await self._fetch(target)
+                except KeyUnknown:
+                    self._note(self._nobody, target, asked)
+                    await self.forget(target)
+                    raise
+                except Denied:
+                    await self.copies.store(target, None, asked=asked, changes=changes)
+                    raise
+            await self._store(target, fetched, asked, changes)
             outcome = "OK"
-        except KeyUnknown as gone:
-            outcome = gone.code
-            self._store(target, _Copy(NO_KEYS, "", asked))
-            raise
-        except Denied as stopped:
-            outcome = stopped.code
-            self._store(target, _Copy(*self._known(target), asked))
-            raise
-        except Unavailable as failure:
-            outcome = failure.code
-            copy = self._copy(target)
-            self._store(target, _Copy(*self._known(target), copy.checked if copy else STALE, self._clock(), failure))
-            log.info("keys of %s: %s", target, failure)
+        except JHSSHError as error:
+            outcome = error.code
+            if isinstance(error, Unavailable):
+                self._note(self._failures, target, (self._clock(), error))
+                log.info("keys of %s: %s", target, error)
             raise
         finally:
             del self._running[target]
-            self._outrun.discard(target)
             self._fetched(outcome)
 
-    def _known(self, target: UserServer) -> Fetched:
-        copy = self._copy(target)
-        return Fetched(copy.keys, copy.spawn) if copy else Fetched(NO_KEYS, "")
+    async def _store(self, target: UserServer, fetched: Fetched, asked: float, changes: int) -> None:
+        stored = await self.copies.store(target, fetched, asked=asked, changes=changes)
+        self._failures.pop(target, None)
+        self._nobody.pop(target, None)
+        if stored.removed:
+            await self.removed(target, stored.removed)
 
-    def _copy(self, target: UserServer) -> _Copy | None:
-        return self._with_keys.get(target) or self._without.get(target)
-
-    def _store(self, target: UserServer, copy: _Copy) -> None:
-        if target in self._outrun:
-            copy.checked, copy.failure = STALE, None
-        self._with_keys.pop(target, None)
-        self._without.pop(target, None)
-        room = self._with_keys if copy.keys else self._without
-        room[target] = copy
+    def _note(self, room: OrderedDict[UserServer, T], target: UserServer, what: T) -> None:
+        room[target] = what
+        room.move_to_end(target)
         while len(room) > self.max_entries:
             room.popitem(last=False)
-
-    def _used(self, target: UserServer) -> None:
-        room = self._with_keys if target in self._with_keys else self._without
-        room.move_to_end(target)
 
 
 def _retrieved(task: asyncio.Task[None]) -> None:

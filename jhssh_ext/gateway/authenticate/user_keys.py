@@ -26,7 +26,7 @@ Removed = Callable[[str, "str | None", Collection[str]], Awaitable[None]]
 """``removed(user, server, fingerprints)``: these keys no longer open that server (None: any of that user's)"""
 
 
-async def _nobody(user: str, server: str | None, fingerprints: Collection[str]) -> None:
+async def nobody(user: str, server: str | None, fingerprints: Collection[str]) -> None:
     """Nobody wants to know."""
 
 
@@ -56,7 +56,7 @@ class UserKeys:
     """
 
     def __init__(
-        self, database: Database, clock: Callable[[], float] = time.time, *, max_age: float = 0.0, removed: Removed = _nobody
+        self, database: Database, clock: Callable[[], float] = time.time, *, max_age: float = 0.0, removed: Removed = nobody
     ) -> None:
         self._database = database
         self._clock = clock
@@ -80,13 +80,12 @@ class UserKeys:
     async def holds(self, user: str, key: PublicKey, created: str | None = None) -> bool:
         """Does this key count for the user now? Without ``created`` for anyone who bore the name. One indexed read."""
 
-        def work(session: Session) -> UserKey | None:
-            return session.get(UserKey, (user, key.fingerprint))
-
-        row = await self._database.read(work)
-        if row is None or row.public_key != _line(key) or (created is not None and row.user_created != created):
-            return False
-        return not self._max_age or self._clock() < row.renewed + self._max_age
+        wanted = (UserKey.user == user, UserKey.fingerprint == key.fingerprint, UserKey.public_key == _line(key))
+        (rows,) = await self._database.select(select(UserKey.user_created, UserKey.renewed).where(*wanted))
+        for user_created, renewed in rows:
+            if created is None or user_created == created:
+                return not self._max_age or self._clock() < renewed + self._max_age
+        return False
 
     async def add(self, user: str, created: str, key: PublicKey, source: str) -> None:
         """``source``: "page" or "approval". Raises KeyDuplicate or KeyTooMany."""
@@ -150,9 +149,13 @@ class UserKeys:
         if created:
             await self._tell(user, await self._database.run(lambda session: _forget_earlier(session, user, created)))
 
-    async def users(self) -> set[str]:
-        """Who keeps keys here."""
-        return await self._database.read(lambda session: set(session.scalars(select(UserKey.user).distinct())))
+    async def users(self) -> dict[str, set[str]]:
+        """Who keeps keys here, with ``created`` of the user whose they are (there may have been more than one of a name)."""
+        (rows,) = await self._database.select(select(UserKey.user, UserKey.user_created).distinct())
+        found: dict[str, set[str]] = {}
+        for user, created in rows:
+            found.setdefault(user, set()).add(created)
+        return found
 
     async def used(self, user: str, fingerprint: str, address: str) -> None:
         """The key (of any source) has just opened a server, from this address."""

@@ -13,7 +13,6 @@ from ...identifiers import printable
 from ...login_names import UserServer
 from ...payloads import ServerState
 
-
 PAGINATED = "application/jupyterhub-pagination+json"
 """media type of lists that come in pages (JupyterHub 2.0 and later)"""
 MAX_TIME = 64

@@ -13,7 +13,7 @@ from ...errors import HubUnavailable, KeyUnknown, ServerStopped, ShuttingDown, S
 from ...login_names import UserServer
 from ...payloads import ServerState
 from .hub_client import HubClient
-from .hub_models import ServerModel
+from .hub_models import ServerModel, UserModel
 
 MAX_MESSAGES = 200
 """progress messages shown for one start"""
@@ -69,6 +69,15 @@ class ServerStarter:
             start = self._starts[target] = _Start(self, target)
             start.task.add_done_callback(lambda _: self._starts.pop(target, None))
         return await start.wait(on_progress), True
+
+    def state_of(self, target: UserServer, user: UserModel | None) -> ServerState:
+        """Where a server that runs is reached, by what the Hub says of its user; starts nothing. Raises as ``running``."""
+        if user is None or target.server not in user.servers:
+            raise KeyUnknown(explanation=f"the Hub has no user server {target}")
+        model = user.servers[target.server]
+        if not model.ready:
+            raise ServerStopped(explanation=f"{target} is {'pending ' + model.pending if model.pending else 'stopped'}")
+        return self._state(target, model)
 
     async def close(self) -> None:
         """Ends the waiting; spawns that were asked for go on at the Hub."""

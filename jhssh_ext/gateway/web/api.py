@@ -40,13 +40,14 @@ class KeysChangedHandler(Handler):
             return self.fail(403, TokenInvalid.code, "A token of the Hub is needed: Authorization: token …")
         try:
             allowed = await self._allowed(hub, found[1], target)
+            taken = allowed and await refresher.changed(target)
         except JHSSHError as error:
             status = 429 if isinstance(error, TooManyAttempts) else 503
             self.set_header("Retry-After", "10")
             return self.fail(status, error.code, error.sentence)
         if not allowed:
             return self.fail(403, TokenInvalid.code, "This token is not that server's.")
-        if not refresher.changed(target):
+        if not taken:
             self.set_header("Retry-After", "10")
             return self.fail(429, TooManyAttempts.code, TooManyAttempts.default_sentence)
         self.set_status(202)

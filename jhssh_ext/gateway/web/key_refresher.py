@@ -22,7 +22,7 @@ class KeyRefresher:
     def __init__(
         self,
         refresh: Callable[[UserServer], Awaitable[None]],
-        expire: Callable[[UserServer], None] = lambda _target: None,
+        expire: Callable[[UserServer], Awaitable[None]],
         *,
         interval: float = 1.0,
         pauses: tuple[float, ...] = PAUSES,
@@ -37,12 +37,13 @@ class KeyRefresher:
         self._again: set[UserServer] = set()
         self._pushed: dict[UserServer, asyncio.Event] = {}
 
-    def changed(self, target: UserServer) -> bool:
+    async def changed(self, target: UserServer) -> bool:
         """Fetch soon; False if there is too much to do. A push during a fetch is followed by another fetch.
 
-        The copy counts as too old from now on, so that a login that is faster than the fetch sees the new keys too.
+        The copy counts as too old from now on, so that a login that is faster than the fetch sees the new keys too. Raises
+        DatabaseUnavailable.
         """
-        self._expire(target)
+        await self._expire(target)
         if target in self._tasks:
             self._again.add(target)
             self._pushed[target].set()

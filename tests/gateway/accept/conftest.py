@@ -16,11 +16,16 @@ from jhssh_ext.gateway.accept.entry import Entry
 from jhssh_ext.gateway.accept.limits import ConnectionLimits, FailureBudget
 from jhssh_ext.gateway.accept.ssh_server import ClientConnection, Rules, Services, make_options
 from jhssh_ext.gateway.authenticate.authentication import Authentication
-from jhssh_ext.gateway.authenticate.key_cache import Fetched, KeyCache
+from jhssh_ext.gateway.authenticate.key_cache import KeyCache
+from jhssh_ext.gateway.authenticate.key_copies import Fetched, KeyCopies
+from jhssh_ext.gateway.authenticate.key_sources.user_server import UserServerKeys
 from jhssh_ext.gateway.authenticate.login import Login
+from jhssh_ext.gateway.authenticate.registered_keys import RegisteredKeys
+from jhssh_ext.gateway.authenticate.sessions import Sessions
 from jhssh_ext.gateway.connect.hub_models import ServerModel, TokenModel, UserModel
 from jhssh_ext.gateway.connect.upstream import Upstream
 from jhssh_ext.gateway.connect.user_ca import UserCA
+from jhssh_ext.gateway.database import Database, sqlite_url
 from jhssh_ext.identifiers import PRINCIPAL, opaque_id
 from jhssh_ext.login_names import UserServer
 from jhssh_ext.payloads import ServerState
@@ -193,14 +198,19 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
             raise HubUnavailable
         return Fetched(frozenset(keys.get(target, set())), starter.state.spawn)
 
-    cache = KeyCache(fetch)
+    database = Database(sqlite_url(str(tmp_path / "gateway.sqlite")))
+    await database.migrate()
+    cache = KeyCache(KeyCopies(database, "server"), fetch)
+    registered = RegisteredKeys([UserServerKeys(cache)])
+    sessions = Sessions(database, poll=0.05)
     services = Services(
         rules=Rules(max_auth_tries=4, failure_floor=FLOOR, known_key_wait=5),
         limits=ConnectionLimits(unauthenticated=8, unauthenticated_per_address=6, per_user=3),
         failures=FailureBudget(burst=20, per_minute=0),
-        authentication=Authentication(hub, cache, separator="+", allow_shared_servers=False),  # type: ignore[arg-type]
-        entry=Entry(starter, Upstream(UserCA(ca), timeout=1), cache),  # type: ignore[arg-type]
+        authentication=Authentication(hub, registered, separator="+", allow_shared_servers=False),  # type: ignore[arg-type]
+        entry=Entry(starter, Upstream(UserCA(ca), timeout=1), registered),  # type: ignore[arg-type]
         activity=activity,  # type: ignore[arg-type]
+        sessions=sessions,
         observer=record,
         log=logging.getLogger("test"),
     )
@@ -215,5 +225,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
         connection.abort()
         await connection.wait_closed()
     await cache.close()
+    await sessions.close()
+    await database.close()
     user_server.close()
     await user_server.wait_closed()

@@ -279,7 +279,7 @@ async def test_a_known_key_that_cannot_be_confirmed_is_told_why_and_a_strange_on
     async with await door.connect("alice", client_keys=[door.key]):
         pass
     door.hub.down = True
-    door.services.authentication._keys.expire(ALICE)
+    await door.services.authentication._keys.expire(ALICE)
     with pytest.raises(asyncssh.DisconnectError, match="HUB_UNAVAILABLE"):
         await door.connect("alice", client_keys=[door.key])
     stranger = asyncssh.generate_private_key("ssh-ed25519")
@@ -362,7 +362,7 @@ async def test_a_key_accepted_for_one_meaning_of_a_name_does_not_open_the_other(
     door.register(whole, door.key)
     await cache.refresh(whole)
     del door.keys[gpu], door.hub.users["carol+gpu"]
-    cache.expire(gpu)
+    await cache.expire(gpu)
     await _refusal(door, "carol+gpu", client_keys=[door.key])
     assert door.starter.asked == []
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
 
 import asyncssh
 import pytest
 
 from jhssh_ext.errors import HubUnavailable, JHSSHError, KeyUnknown, ServerStopped, ServerUnreachable, ShuttingDown, SSHNotEnabled
-from jhssh_ext.gateway.authenticate.key_cache import Fetched, KeyCache
+from jhssh_ext.gateway.authenticate.key_cache import DAY, KeyCache
+from jhssh_ext.gateway.authenticate.key_copies import Fetched, KeyCopies
+from jhssh_ext.gateway.database import Database
 from jhssh_ext.login_names import UserServer
 from jhssh_ext.public_keys import PublicKey, parse_line
 
@@ -16,6 +19,7 @@ def new_key() -> PublicKey:
     return parse_line(asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip())
 
 
+FIRST, LATER = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
 KEY, OTHER = new_key(), new_key()
 ALICE, BOB = UserServer("alice"), UserServer("bob")
 
@@ -23,9 +27,11 @@ ALICE, BOB = UserServer("alice"), UserServer("bob")
 class Stores:
     """The key stores of all user servers, a clock, and who was asked."""
 
-    def __init__(self) -> None:
-        self.now = 1000.0
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.now = 1_700_000_000.0
         self.spawn = "1"
+        self.created = FIRST
         self.answer: frozenset[PublicKey] | JHSSHError = frozenset({KEY})
         self.asked: list[UserServer] = []
         self.gate = asyncio.Event()
@@ -37,17 +43,18 @@ class Stores:
         await self.gate.wait()
         if isinstance(answer, JHSSHError):
             raise answer
-        return Fetched(answer, self.spawn)
+        return Fetched(answer, self.spawn, self.created)
 
-    def cache(self, **keywords: int) -> KeyCache:
-        return KeyCache(self.fetch, clock=lambda: self.now, **keywords)
+    def cache(self, **keywords: Any) -> KeyCache:
+        """As one more gateway has it."""
+        return KeyCache(KeyCopies(self.database, "server"), self.fetch, clock=lambda: self.now, **keywords)
 
 
 async def settle(condition: Callable[[], bool]) -> None:
     for _ in range(1000):
         if condition():
             return
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.002)
     raise AssertionError("it did not come to that")
 
 
@@ -84,9 +91,9 @@ STOPPED, NO_SSH, GONE = ServerStopped(), SSHNotEnabled(), KeyUnknown()
 )
 @pytest.mark.asyncio
 async def test_ages_decide_who_is_asked_and_what_counts(
-    age: float, key: PublicKey, server: frozenset[PublicKey] | JHSSHError, fetched: bool, holds: bool
+    sqlite: Database, age: float, key: PublicKey, server: frozenset[PublicKey] | JHSSHError, fetched: bool, holds: bool
 ) -> None:
-    stores = Stores()
+    stores = Stores(sqlite)
     cache = stores.cache()
     assert await cache.holds(ALICE, KEY, may_fetch=True)
     stores.now += age
@@ -97,8 +104,8 @@ async def test_ages_decide_who_is_asked_and_what_counts(
 
 @pytest.mark.parametrize(("age", "holds"), [(FRESH, True), (MIDDLE, True), (OLD, False)])
 @pytest.mark.asyncio
-async def test_without_leave_nobody_is_asked_and_an_old_copy_holds_nothing(age: float, holds: bool) -> None:
-    stores = Stores()
+async def test_without_leave_nobody_is_asked_and_an_old_copy_holds_nothing(sqlite: Database, age: float, holds: bool) -> None:
+    stores = Stores(sqlite)
     cache = stores.cache()
     await cache.refresh(ALICE)
     stores.now += age
@@ -109,8 +116,8 @@ async def test_without_leave_nobody_is_asked_and_an_old_copy_holds_nothing(age: 
 
 @pytest.mark.parametrize("answer", [GONE, STOPPED, frozenset()])
 @pytest.mark.asyncio
-async def test_that_there_are_no_keys_is_remembered_too(answer: frozenset[PublicKey] | JHSSHError) -> None:
-    stores = Stores()
+async def test_that_there_are_no_keys_is_remembered_too(sqlite: Database, answer: frozenset[PublicKey] | JHSSHError) -> None:
+    stores = Stores(sqlite)
     stores.answer = answer
     cache = stores.cache()
     for _ in range(5):
@@ -122,8 +129,8 @@ async def test_that_there_are_no_keys_is_remembered_too(answer: frozenset[Public
 
 
 @pytest.mark.asyncio
-async def test_a_push_overrides_at_once_what_is_remembered() -> None:
-    stores = Stores()
+async def test_a_push_overrides_at_once_what_is_remembered(sqlite: Database) -> None:
+    stores = Stores(sqlite)
     stores.answer = GONE
     cache = stores.cache()
     assert not await cache.holds(ALICE, KEY, may_fetch=True)
@@ -133,23 +140,23 @@ async def test_a_push_overrides_at_once_what_is_remembered() -> None:
     stores.answer = CHANGED
     await cache.refresh(ALICE)
     assert not await cache.holds(ALICE, KEY, may_fetch=True)
-    assert not cache.knows(ALICE, KEY)
+    assert not await cache.knows(ALICE, KEY)
 
 
 @pytest.mark.asyncio
-async def test_keys_are_those_of_one_user_server_alone() -> None:
-    stores = Stores()
+async def test_keys_are_those_of_one_user_server_alone(sqlite: Database) -> None:
+    stores = Stores(sqlite)
     cache = stores.cache()
     await cache.refresh(ALICE)
     stores.answer = frozenset()
-    assert cache.knows(ALICE, KEY)
-    assert not cache.knows(UserServer("alice", "gpu"), KEY)
+    assert await cache.knows(ALICE, KEY)
+    assert not await cache.knows(UserServer("alice", "gpu"), KEY)
     assert not await cache.holds(UserServer("alice", "gpu"), KEY, may_fetch=True)
 
 
 @pytest.mark.asyncio
-async def test_the_hub_being_away_is_told_and_not_taken_for_no() -> None:
-    stores = Stores()
+async def test_the_hub_being_away_is_told_and_not_taken_for_no(sqlite: Database) -> None:
+    stores = Stores(sqlite)
     stores.answer = HubUnavailable()
     cache = stores.cache()
     for _ in range(3):
@@ -162,8 +169,10 @@ async def test_the_hub_being_away_is_told_and_not_taken_for_no() -> None:
 
 
 @pytest.mark.asyncio
-async def test_an_old_copy_does_not_count_while_its_server_does_not_answer_and_only_its_holder_learns_why() -> None:
-    stores = Stores()
+async def test_an_old_copy_does_not_count_while_its_server_does_not_answer_and_only_its_holder_learns_why(
+    sqlite: Database,
+) -> None:
+    stores = Stores(sqlite)
     cache = stores.cache()
     await cache.refresh(ALICE)
     stores.now += OLD
@@ -178,14 +187,14 @@ async def test_an_old_copy_does_not_count_while_its_server_does_not_answer_and_o
 
 @pytest.mark.parametrize("error", [ServerUnreachable(), HubUnavailable(), ServerStopped()])
 @pytest.mark.asyncio
-async def test_a_push_that_cannot_be_followed_makes_the_copy_too_old(error: JHSSHError) -> None:
-    stores = Stores()
+async def test_a_push_that_cannot_be_followed_makes_the_copy_too_old(sqlite: Database, error: JHSSHError) -> None:
+    stores = Stores(sqlite)
     cache = stores.cache()
     await cache.refresh(ALICE)
     stores.answer = error
     with pytest.raises(type(error)):
         await cache.refresh(ALICE)
-    assert cache.knows(ALICE, KEY)
+    assert await cache.knows(ALICE, KEY)
     assert not await cache.holds(ALICE, KEY, may_fetch=False)
     stores.now += 6
     stores.answer = CHANGED
@@ -193,8 +202,8 @@ async def test_a_push_that_cannot_be_followed_makes_the_copy_too_old(error: JHSS
 
 
 @pytest.mark.asyncio
-async def test_many_who_ask_at_once_share_one_fetch() -> None:
-    stores = Stores()
+async def test_many_who_ask_at_once_share_one_fetch(sqlite: Database) -> None:
+    stores = Stores(sqlite)
     stores.gate.clear()
     cache = stores.cache()
     asking = [asyncio.create_task(cache.holds(ALICE, KEY, may_fetch=True)) for _ in range(20)]
@@ -207,8 +216,8 @@ async def test_many_who_ask_at_once_share_one_fetch() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_fetch_that_nobody_waits_for_any_more_ends_quietly(caplog: pytest.LogCaptureFixture) -> None:
-    stores = Stores()
+async def test_a_fetch_that_nobody_waits_for_any_more_ends_quietly(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
+    stores = Stores(sqlite)
     stores.gate.clear()
     stores.answer = HubUnavailable()
     cache = stores.cache()
@@ -221,8 +230,8 @@ async def test_a_fetch_that_nobody_waits_for_any_more_ends_quietly(caplog: pytes
 
 
 @pytest.mark.asyncio
-async def test_a_push_during_a_fetch_is_followed_by_another_which_pushes_share() -> None:
-    stores = Stores()
+async def test_a_push_during_a_fetch_is_followed_by_another_which_pushes_share(sqlite: Database) -> None:
+    stores = Stores(sqlite)
     stores.gate.clear()
     cache = stores.cache()
     first = asyncio.create_task(cache.holds(ALICE, KEY, may_fetch=True))
@@ -240,12 +249,12 @@ async def test_a_push_during_a_fetch_is_followed_by_another_which_pushes_share()
 
 
 @pytest.mark.asyncio
-async def test_what_is_expired_counts_no_more_and_is_fetched_at_the_next_login() -> None:
-    stores = Stores()
+async def test_what_is_expired_counts_no_more_and_is_fetched_at_the_next_login(sqlite: Database) -> None:
+    stores = Stores(sqlite)
     cache = stores.cache()
     await cache.refresh(ALICE)
     stores.answer = CHANGED
-    cache.expire(ALICE)
+    await cache.expire(ALICE)
     assert not await cache.holds(ALICE, KEY, may_fetch=False)
     assert len(stores.asked) == 1
     assert not await cache.holds(ALICE, KEY, may_fetch=True)
@@ -254,14 +263,14 @@ async def test_what_is_expired_counts_no_more_and_is_fetched_at_the_next_login()
 
 
 @pytest.mark.asyncio
-async def test_who_asks_after_a_change_does_not_get_the_answer_to_a_question_from_before_it() -> None:
-    stores = Stores()
+async def test_who_asks_after_a_change_does_not_get_the_answer_to_a_question_from_before_it(sqlite: Database) -> None:
+    stores = Stores(sqlite)
     stores.gate.clear()
     cache = stores.cache()
     before = asyncio.create_task(cache.holds(ALICE, KEY, may_fetch=True))
     await settle(lambda: len(stores.asked) == 1)
     stores.answer = CHANGED
-    cache.expire(ALICE)
+    await cache.expire(ALICE)
     after = asyncio.create_task(cache.holds(ALICE, KEY, may_fetch=True))
     await settle(lambda: ALICE in cache._next)
     stores.gate.set()
@@ -271,8 +280,8 @@ async def test_who_asks_after_a_change_does_not_get_the_answer_to_a_question_fro
 
 
 @pytest.mark.asyncio
-async def test_the_copy_is_as_old_as_the_question() -> None:
-    stores = Stores()
+async def test_the_copy_is_as_old_as_the_question(sqlite: Database) -> None:
+    stores = Stores(sqlite)
     stores.gate.clear()
     cache = stores.cache()
     task = asyncio.create_task(cache.refresh(ALICE))
@@ -285,8 +294,8 @@ async def test_the_copy_is_as_old_as_the_question() -> None:
 
 
 @pytest.mark.asyncio
-async def test_fetches_are_bounded_in_number() -> None:
-    stores = Stores()
+async def test_fetches_are_bounded_in_number(sqlite: Database) -> None:
+    stores = Stores(sqlite)
     stores.gate.clear()
     cache = stores.cache(max_fetches=3)
     asking = [asyncio.create_task(cache.holds(UserServer(f"user{n}"), KEY, may_fetch=True)) for n in range(10)]
@@ -299,24 +308,26 @@ async def test_fetches_are_bounded_in_number() -> None:
 
 
 @pytest.mark.asyncio
-async def test_copies_are_bounded_and_names_that_strangers_try_push_no_keys_out() -> None:
-    stores = Stores()
+async def test_names_that_strangers_try_are_remembered_in_bounds_and_make_no_rows(sqlite: Database) -> None:
+    stores = Stores(sqlite)
     cache = stores.cache(max_entries=3)
     for user in ("a", "b", "c"):
         await cache.refresh(UserServer(user))
     stores.answer = GONE
     for number in range(10):
         assert not await cache.holds(UserServer(f"nobody{number}"), KEY, may_fetch=True)
-    assert len(cache._without) == 3
-    assert await cache.holds(UserServer("a"), KEY, may_fetch=False)
-    stores.answer = UP
-    await cache.refresh(UserServer("d"))
-    assert [cache.knows(UserServer(user), KEY) for user in ("a", "b", "c", "d")] == [True, False, True, True]
+    assert len(cache._nobody) == 3
+    assert len(await cache.copies.targets()) == 3, "names of nobody make no rows"
+    stores.answer = HubUnavailable()
+    for number in range(10):
+        with pytest.raises(HubUnavailable):
+            await cache.holds(UserServer(f"somebody{number}"), KEY, may_fetch=True)
+    assert len(cache._failures) == 3
 
 
 @pytest.mark.asyncio
-async def test_closing_ends_fetches_and_who_waits_for_them() -> None:
-    stores = Stores()
+async def test_closing_ends_fetches_and_who_waits_for_them(sqlite: Database) -> None:
+    stores = Stores(sqlite)
     stores.gate.clear()
     cache = stores.cache()
     waiting: list[Awaitable[object]] = [asyncio.create_task(cache.refresh(ALICE)) for _ in range(2)]
@@ -327,10 +338,10 @@ async def test_closing_ends_fetches_and_who_waits_for_them() -> None:
 
 
 @pytest.mark.asyncio
-async def test_outcomes_are_counted() -> None:
-    stores = Stores()
+async def test_outcomes_are_counted(sqlite: Database) -> None:
+    stores = Stores(sqlite)
     outcomes: list[str] = []
-    cache = KeyCache(stores.fetch, clock=lambda: stores.now, fetched=outcomes.append)
+    cache = stores.cache(fetched=outcomes.append)
     await cache.refresh(ALICE)
     stores.answer = STOPPED
     with pytest.raises(ServerStopped):
@@ -339,20 +350,158 @@ async def test_outcomes_are_counted() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_copy_belongs_to_the_spawn_that_it_came_from() -> None:
-    stores = Stores()
+async def test_a_copy_belongs_to_the_spawn_that_it_came_from(sqlite: Database) -> None:
+    stores = Stores(sqlite)
     cache = stores.cache()
-    assert not cache.is_of(ALICE, "1")
+    assert not await cache.is_of(ALICE, "1")
     await cache.refresh(ALICE)
-    assert cache.is_of(ALICE, "1")
+    assert await cache.is_of(ALICE, "1")
     stores.spawn = "2"
-    assert not cache.is_of(ALICE, "2")
+    assert not await cache.is_of(ALICE, "2")
     stores.answer = STOPPED
     with pytest.raises(ServerStopped):
         await cache.refresh(ALICE)
-    assert not cache.is_of(ALICE, "2")
+    assert not await cache.is_of(ALICE, "2")
     stores.answer = UP
     await cache.refresh(ALICE)
-    assert cache.is_of(ALICE, "2")
-    cache.expire(ALICE)
-    assert not cache.is_of(ALICE, "2")
+    assert await cache.is_of(ALICE, "2")
+    await cache.expire(ALICE)
+    assert not await cache.is_of(ALICE, "2")
+
+
+@pytest.mark.asyncio
+async def test_copies_outlive_the_gateway_and_are_shared_with_others(sqlite: Database) -> None:
+    stores = Stores(sqlite)
+    await stores.cache().refresh(ALICE)
+    other = stores.cache()
+    assert await other.holds(ALICE, KEY, may_fetch=True)
+    assert stores.asked == [ALICE]
+    stores.answer = CHANGED
+    await stores.cache().expire(ALICE)
+    assert not await other.holds(ALICE, KEY, may_fetch=True)
+    assert len(stores.asked) == 2
+
+
+@pytest.mark.asyncio
+async def test_an_answer_to_a_question_from_before_a_push_to_another_gateway_counts_for_nothing(sqlite: Database) -> None:
+    stores = Stores(sqlite)
+    stores.gate.clear()
+    slow, other = stores.cache(), stores.cache()
+    before = asyncio.create_task(slow.holds(ALICE, KEY, may_fetch=True))
+    await settle(lambda: len(stores.asked) == 1)
+    stores.answer = CHANGED
+    await other.expire(ALICE)
+    stores.gate.set()
+    assert not await before
+    assert len(stores.asked) == 2
+    assert await other.holds(ALICE, OTHER, may_fetch=False)
+
+
+@pytest.mark.asyncio
+async def test_a_later_answer_of_another_gateway_stays(sqlite: Database) -> None:
+    stores = Stores(sqlite)
+    stores.gate.clear()
+    slow, other = stores.cache(), stores.cache()
+    before = asyncio.create_task(slow.holds(ALICE, KEY, may_fetch=True))
+    await settle(lambda: len(stores.asked) == 1)
+    stores.now += 1
+    stores.answer = CHANGED
+    after = asyncio.create_task(other.holds(ALICE, OTHER, may_fetch=True))
+    await settle(lambda: len(stores.asked) == 2)
+    stores.gate.set()
+    assert await after
+    await before
+    assert not await slow.knows(ALICE, KEY)
+
+
+@pytest.mark.parametrize(
+    ("days", "answer", "holds"),
+    [(29.9, STOPPED, True), (30.1, STOPPED, False), (30.1, UP, True), (29.9, NO_SSH, True), (30.1, NO_SSH, False)],
+)
+@pytest.mark.asyncio
+async def test_a_key_starts_a_stopped_server_for_so_many_days(
+    sqlite: Database, days: float, answer: frozenset[PublicKey] | JHSSHError, holds: bool
+) -> None:
+    stores = Stores(sqlite)
+    cache = stores.cache(stopped_max_age=30.0)
+    await cache.refresh(ALICE)
+    stores.answer = STOPPED
+    for _ in range(3):  # that it is looked at while stopped confirms nothing
+        stores.now += days * DAY / 3
+        await cache.holds(ALICE, KEY, may_fetch=True)
+    stores.answer = answer
+    stores.now += OLD
+    assert await cache.holds(ALICE, KEY, may_fetch=True) is holds
+
+
+@pytest.mark.parametrize("answer", [STOPPED, UP, GONE])
+@pytest.mark.asyncio
+async def test_a_user_made_anew_has_no_keys_of_the_one_before(
+    sqlite: Database, answer: frozenset[PublicKey] | JHSSHError
+) -> None:
+    stores = Stores(sqlite)
+    removed: list[tuple[UserServer, set[PublicKey]]] = []
+
+    async def note(target: UserServer, keys: Collection[PublicKey]) -> None:
+        removed.append((target, set(keys)))
+
+    cache = stores.cache(removed=note)
+    await cache.refresh(ALICE)
+    assert await cache.holds(ALICE, KEY, may_fetch=True, created=FIRST)
+    stores.answer, stores.created = answer, LATER
+    # A running server of the new user may well hold the same key.
+    assert await cache.holds(ALICE, KEY, may_fetch=True, created=LATER) is (answer is UP)
+    assert len(stores.asked) == 2
+    assert removed == [(ALICE, {KEY})]
+
+
+@pytest.mark.asyncio
+async def test_removals_are_told_once_and_to_the_one_who_saw_them(sqlite: Database) -> None:
+    stores = Stores(sqlite)
+    stores.answer = frozenset({KEY, OTHER})
+    removed: list[tuple[UserServer, set[PublicKey]]] = []
+
+    async def note(target: UserServer, keys: Collection[PublicKey]) -> None:
+        removed.append((target, set(keys)))
+
+    cache = stores.cache(removed=note)
+    await cache.refresh(ALICE)
+    stores.answer = STOPPED
+    with pytest.raises(ServerStopped):
+        await cache.refresh(ALICE)
+    assert removed == []
+    stores.answer = UP
+    await cache.refresh(ALICE)
+    await cache.refresh(ALICE)
+    assert removed == [(ALICE, {OTHER})]
+    stores.answer = GONE
+    with pytest.raises(KeyUnknown):
+        await cache.refresh(ALICE)
+    assert removed == [(ALICE, {OTHER}), (ALICE, {KEY})]
+    assert await cache.copies.read(ALICE) is None
+
+
+@pytest.mark.asyncio
+async def test_a_clock_that_is_put_back_makes_a_copy_too_old(sqlite: Database) -> None:
+    stores = Stores(sqlite)
+    cache = stores.cache()
+    await cache.refresh(ALICE)
+    stores.now -= 3600
+    stores.answer = CHANGED
+    assert not await cache.holds(ALICE, KEY, may_fetch=True)
+    assert await cache.holds(ALICE, OTHER, may_fetch=True)
+    assert len(stores.asked) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_server_whose_keys_change_all_the_time_is_asked_so_often_and_no_more(sqlite: Database) -> None:
+    stores = Stores(sqlite)
+    cache = stores.cache()
+
+    async def fetch(target: UserServer) -> Fetched:
+        await cache.expire(target)
+        return await stores.fetch(target)
+
+    cache._fetch = fetch
+    assert not await cache.holds(ALICE, KEY, may_fetch=True)
+    assert len(stores.asked) == 3

@@ -60,7 +60,7 @@ async def test_keys_are_listed_with_all_that_is_known_of_them(database: Database
     assert (first.last_used, first.last_address) == (None, "")
     assert (second.source, second.last_used, second.last_address) == ("approval", 1020.0, "192.0.2.2")
     assert await keys.list("bob", FIRST) == []
-    assert await keys.users() == {"alice"}
+    assert await keys.users() == {"alice": {FIRST}}
 
 
 @pytest.mark.asyncio

@@ -13,7 +13,7 @@ from tornado.netutil import bind_sockets
 
 from jhssh_ext import __version__
 from jhssh_ext.errors import HubUnavailable
-from jhssh_ext.gateway.authenticate.key_cache import Fetched, KeyCache
+from jhssh_ext.gateway.authenticate.registered_keys import RegisteredKeys
 from jhssh_ext.gateway.connect.hub_client import HubClient
 from jhssh_ext.gateway.connect.hub_models import TokenModel
 from jhssh_ext.gateway.observe.metrics import Metrics
@@ -47,6 +47,17 @@ class FakeHub(HubClient):
         return self.tokens.get(token)
 
 
+class FakeKeys(RegisteredKeys):
+    """Notes what is to be fetched."""
+
+    def __init__(self, fetched: asyncio.Queue[UserServer]) -> None:
+        super().__init__([])
+        self._fetched = fetched
+
+    async def refresh(self, target: UserServer) -> None:
+        self._fetched.put_nowait(target)
+
+
 class Site:
     """The gateway's HTTP side on loopback, and what it did."""
 
@@ -54,11 +65,7 @@ class Site:
         self.hub, self.health, self.metrics = FakeHub(), Health(), Metrics()
         self.fetched: asyncio.Queue[UserServer] = asyncio.Queue()
 
-        async def fetch(target: UserServer) -> Fetched:
-            self.fetched.put_nowait(target)
-            return Fetched(frozenset(), "1")
-
-        keys = KeyCache(fetch)
+        keys = FakeKeys(self.fetched)
         self.app = make_app(
             prefix,
             health=self.health,

@@ -22,7 +22,7 @@ class Keys:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    def expire(self, target: UserServer) -> None:
+    async def expire(self, target: UserServer) -> None:
         self.expired.append(target)
 
     async def refresh(self, target: UserServer) -> None:
@@ -44,7 +44,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_a_failed_fetch_is_tried_again_until_it_works() -> None:
     keys = Keys(ServerStopped(), HubUnavailable(), ServerUnreachable())
     refresher = KeyRefresher(keys.refresh, keys.expire, interval=0, pauses=(0.001,) * 5)
-    assert refresher.changed(ALICE)
+    assert await refresher.changed(ALICE)
     await until(lambda: not refresher._tasks)
     assert keys.calls == [ALICE] * 4
 
@@ -53,9 +53,9 @@ async def test_a_failed_fetch_is_tried_again_until_it_works() -> None:
 async def test_a_new_push_ends_the_pause_before_the_next_try() -> None:
     keys = Keys(ServerStopped())
     refresher = KeyRefresher(keys.refresh, keys.expire, interval=0, pauses=(3600,))
-    refresher.changed(ALICE)
+    await refresher.changed(ALICE)
     await until(lambda: len(keys.calls) == 1)
-    refresher.changed(ALICE)
+    await refresher.changed(ALICE)
     await until(lambda: not refresher._tasks)
     assert len(keys.calls) == 2
 
@@ -64,7 +64,7 @@ async def test_a_new_push_ends_the_pause_before_the_next_try() -> None:
 async def test_it_is_given_up_in_the_end_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     keys = Keys(*[ServerUnreachable(explanation="no answer")] * 10)
     refresher = KeyRefresher(keys.refresh, keys.expire, interval=0, pauses=(0.001,) * 3)
-    refresher.changed(ALICE)
+    await refresher.changed(ALICE)
     await until(lambda: not refresher._tasks)
     assert len(keys.calls) == 4
     assert "no answer" in caplog.text
@@ -74,7 +74,7 @@ async def test_it_is_given_up_in_the_end_and_logged(caplog: pytest.LogCaptureFix
 async def test_a_server_that_is_gone_is_not_tried_again() -> None:
     keys = Keys(KeyUnknown())
     refresher = KeyRefresher(keys.refresh, keys.expire, interval=0)
-    refresher.changed(ALICE)
+    await refresher.changed(ALICE)
     await until(lambda: not refresher._tasks)
     assert keys.calls == [ALICE]
 
@@ -84,10 +84,10 @@ async def test_many_pushes_during_a_fetch_make_one_more() -> None:
     keys = Keys()
     keys.gate.clear()
     refresher = KeyRefresher(keys.refresh, keys.expire, interval=0)
-    refresher.changed(ALICE)
+    await refresher.changed(ALICE)
     await until(lambda: len(keys.calls) == 1)
     for _ in range(100):
-        assert refresher.changed(ALICE)
+        assert await refresher.changed(ALICE)
     keys.gate.set()
     await until(lambda: not refresher._tasks)
     assert len(keys.calls) == 2
@@ -98,9 +98,9 @@ async def test_pushes_of_one_server_are_spaced_out() -> None:
     keys = Keys()
     refresher = KeyRefresher(keys.refresh, keys.expire, interval=3600)
     for _ in range(10):
-        refresher.changed(ALICE)
+        await refresher.changed(ALICE)
         await until(lambda: len(keys.calls) == 1)
-    refresher.changed(UserServer("bob"))
+    await refresher.changed(UserServer("bob"))
     await until(lambda: len(keys.calls) == 2)
     await refresher.close()
     assert keys.calls == [ALICE, UserServer("bob")]
@@ -112,7 +112,7 @@ async def test_the_number_of_servers_is_bounded() -> None:
     keys = Keys()
     keys.gate.clear()
     refresher = KeyRefresher(keys.refresh, keys.expire, max_servers=2)
-    assert [refresher.changed(UserServer(f"user{number}")) for number in range(3)] == [True, True, False]
-    assert refresher.changed(UserServer("user0"))
+    assert [await refresher.changed(UserServer(f"user{number}")) for number in range(3)] == [True, True, False]
+    assert await refresher.changed(UserServer("user0"))
     await refresher.close()
     assert not refresher._tasks

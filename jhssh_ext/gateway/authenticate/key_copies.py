@@ -1,0 +1,187 @@
+"""The rows of the key cache: for each source and user server what it last said of its keys. Knows no ages.
+
+Several gateways write the same rows. So that none stores an answer to a question from before a change, each change is counted in
+the row (``changes``), and an answer is stored together with the count from before its question.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
+
+from sqlalchemy import ColumnElement, Select, Table, delete, select, update
+from sqlalchemy.orm import Session
+
+from ...login_names import UserServer
+from ...public_keys import PublicKey
+from ..database import Database, insert_missing
+from ..tables import KeyCopy
+
+COLUMNS = (KeyCopy.keys, KeyCopy.spawn, KeyCopy.user_created, KeyCopy.checked, KeyCopy.confirmed, KeyCopy.changes)
+
+
+class Fetched(NamedTuple):
+    """What a source says of a user's keys."""
+
+    keys: frozenset[PublicKey]
+    spawn: str
+    """in which of its lives (``ServerState.spawn``); empty where it has none"""
+    created: str = ""
+    """``UserModel.created`` of the user whom it was asked for"""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One row."""
+
+    lines: frozenset[str]
+    """the keys, as :func:`line` writes them"""
+    spawn: str
+    """the spawn that was asked last"""
+    created: str
+    checked: float
+    """when it was known to be right; 0: it counts for nothing until it is fetched anew"""
+    confirmed: float
+    """when the source itself last gave the keys"""
+    changes: int
+
+    def has(self, key: PublicKey) -> bool:
+        return line(key) in self.lines
+
+
+MAX_QUESTION = 120.0
+"""seconds that a question may take; a row that is further ahead is of a clock that was put back"""
+BLANK = Copy(frozenset(), "", "", 0.0, 0.0, 0)
+
+
+class Stored(NamedTuple):
+    """What became of an answer."""
+
+    current: bool
+    """False: the keys had changed meanwhile, so that it counts for nothing"""
+    removed: frozenset[PublicKey]
+    """what was there before and is not now"""
+
+
+def line(key: PublicKey) -> str:
+    """``type base64``: a key without its comment."""
+    return PublicKey(key.type, key.blob).line
+
+
+class KeyCopies:
+    """The copies of one ``source``. Everything raises DatabaseUnavailable."""
+
+    def __init__(self, database: Database, source: str) -> None:
+        self._database, self.source = database, source
+
+    async def read(self, target: UserServer) -> Copy | None:
+        """One indexed read."""
+        (rows,) = await self._database.select(self._select(target))
+        return _copy(rows[0]) if rows else None
+
+    async def targets(self) -> dict[UserServer, str]:
+        """All whose copies there are, each with the ``created`` of its user."""
+        (rows,) = await self._database.select(
+            select(KeyCopy.user, KeyCopy.server, KeyCopy.user_created).where(KeyCopy.source == self.source)
+        )
+        return {UserServer(user, server): created for user, server, created in rows}
+
+    async def checked(self) -> dict[UserServer, float]:
+        """When each copy was known to be right."""
+        (rows,) = await self._database.select(
+            select(KeyCopy.user, KeyCopy.server, KeyCopy.checked).where(KeyCopy.source == self.source)
+        )
+        return {UserServer(user, server): checked for user, server, checked in rows}
+
+    async def store(self, target: UserServer, fetched: Fetched | None, *, asked: float, changes: int) -> Stored:
+        """The answer to the question of the time ``asked``, when so many ``changes`` were known.
+
+        None: the source could not say, but nothing has changed either (its server is stopped): what there is stays.
+        """
+
+        def work(session: Session) -> Stored:
+            before = self._locked(session, target)
+            current = before.changes == changes
+            if current and 0 < before.checked - asked < MAX_QUESTION:
+                return Stored(True, frozenset())  # another gateway asked later
+            after = replace(before, checked=asked if current else 0.0)
+            if fetched is not None:
+                after = replace(
+                    after,
+                    lines=frozenset(map(line, fetched.keys)),
+                    spawn=fetched.spawn[:64],
+                    created=fetched.created,
+                    confirmed=asked,
+                )
+            self._write(session, target, after)
+            return Stored(current, frozenset(map(_key, before.lines - after.lines)))
+
+        return await self._database.run_together(work)
+
+    async def expire(self, target: UserServer) -> None:
+        """The keys have changed: the copy counts for nothing until an answer to a question from now on."""
+
+        def work(session: Session) -> None:
+            before = self._locked(session, target)
+            self._write(session, target, replace(before, checked=0.0, changes=before.changes + 1))
+
+        await self._database.run_together(work)
+
+    async def forget(self, user: str, server: str | None = None, but: str = "") -> dict[UserServer, frozenset[PublicKey]]:
+        """Removes the copies of a user (and server, unless None) but those of the user created ``but``; what keys they had.
+
+        Writes only where there is something to remove.
+        """
+        wanted = [KeyCopy.source == self.source, KeyCopy.user == user]
+        if server is not None:
+            wanted.append(KeyCopy.server == server)
+        if but:
+            wanted.append(KeyCopy.user_created.not_in(["", but]))
+        (rows,) = await self._database.select(select(KeyCopy.server, *COLUMNS).where(*wanted))
+        if rows:
+            await self._database.run_together(lambda session: session.execute(delete(KeyCopy).where(*wanted)))
+        return {UserServer(user, name): frozenset(map(_key, _copy(row).lines)) for name, *row in rows}
+
+    def _is(self, target: UserServer) -> tuple[ColumnElement[bool], ...]:
+        return KeyCopy.source == self.source, KeyCopy.user == target.user, KeyCopy.server == target.server
+
+    def _select(self, target: UserServer) -> Select:  # type: ignore[type-arg]
+        return select(*COLUMNS).where(*self._is(target))
+
+    def _locked(self, session: Session, target: UserServer) -> Copy:
+        """The row, kept from other gateways until the transaction ends; a blank one is made where there is none."""
+        statement = self._select(target).with_for_update()
+        found = session.execute(statement).first()
+        if found is None:
+            insert_missing(session, KeyCopy, self._row(target, BLANK))
+            found = session.execute(statement).first()
+        assert found is not None, "it was made"
+        return _copy(found)
+
+    def _write(self, session: Session, target: UserServer, copy: Copy) -> None:
+        session.execute(update(cast(Table, KeyCopy.__table__)).where(*self._is(target)).values(self._row(target, copy)))
+
+    def _row(self, target: UserServer, copy: Copy) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "user_name": target.user,
+            "server_name": target.server,
+            "user_created": copy.created,
+            "spawn": copy.spawn,
+            "changes": copy.changes,
+            "checked": copy.checked,
+            "confirmed": copy.confirmed,
+            "public_keys": "\n".join(sorted(copy.lines)),
+        }
+
+
+def _copy(row: Sequence[Any]) -> Copy:
+    keys, *rest = row
+    return Copy(frozenset(keys.split("\n")) if keys else frozenset(), *rest)
+
+
+def _key(text: str) -> PublicKey:
+    type_, _, blob = text.partition(" ")
+    return PublicKey(type_, base64.b64decode(blob))
