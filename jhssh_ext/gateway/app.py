@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
@@ -28,6 +28,7 @@ from .accept.ssh_server import ClientConnection, Rules, Services, make_options
 from .authenticate.approvals import Approvals, Bounds
 from .authenticate.authentication import Authentication
 from .authenticate.browser_login import BrowserLogin
+from .authenticate.key_rebuild import KeyRebuild
 from .authenticate.sessions import Sessions
 from .connect.hub_client import HubClient
 from .connect.server_starter import ServerStarter
@@ -44,6 +45,7 @@ from .relay.activity import ActivityReporter
 from .settings import GatewaySettings
 from .web.app import Health, make_app
 from .web.hub_login import secret_for
+from .web.key_refresh import KeyRefresh
 
 T = TypeVar("T")
 BIND_RETRY = 2.0
@@ -82,7 +84,10 @@ class Gateway(GatewaySettings):
     description = Unicode(__doc__)
     version = __version__
     raise_config_file_errors = True
-    subcommands = {"keys": (KeysApp, "make the host key and the user CA")}
+    subcommands = {
+        "keys": (KeysApp, "make the host key and the user CA"),
+        "refresh": ("jhssh_ext.gateway.refresh_command.RefreshApp", "fetch keys of user servers anew"),
+    }
     aliases = {"f": "Gateway.config_file", "config": "Gateway.config_file", "log-level": "Gateway.log_level"}
     flags = {
         "generate-config": ({"Gateway": {"generate_config": True}}, "print a configuration file with every setting, and end")
@@ -171,11 +176,15 @@ class Gateway(GatewaySettings):
         activity = ActivityReporter(hub)
         sessions = Sessions(self.database)
 
-        async def end_sessions(user: str, server: str | None, fingerprints: Collection[str]) -> None:
-            await sessions.end_by_key(user, server, fingerprints)
-
-        self.keys, user_keys = make_keys(self, self.database, hub, starter, removed=end_sessions, fetched=self.metrics.key_fetch)
+        self.keys, user_keys = make_keys(
+            self, self.database, hub, starter, removed=sessions.end_by_key, fetched=self.metrics.key_fetch
+        )
         self._parts = [self.keys, starter, activity, sessions, self.database]
+        self.refresh = None
+        if self.keys.server_cache is not None:
+            command = [sys.executable, "-m", "jhssh_ext.gateway", "refresh", "--json", *self.argv]
+            self.refresh = KeyRefresh(KeyRebuild(hub, self.keys, user_keys, self.keys.server_cache), command)
+            self._parts.insert(0, self.refresh)
         authentication = Authentication(
             hub, self.keys, separator=self.login_separator, allow_shared_servers=self.allow_shared_servers
         )
@@ -192,6 +201,7 @@ class Gateway(GatewaySettings):
             sessions=sessions,
             browser_login=browser_login,
             note=audit.page,
+            refresh=self.refresh.page if self.refresh is not None else None,
         )
         return hub, Services(
             rules=Rules(self.max_auth_tries, self.failure_floor, known_key_wait=max(5.0, self.failure_floor)),
@@ -241,6 +251,7 @@ class Gateway(GatewaySettings):
             ssh_host=self.ssh_host,
             ssh_port=self.public_ssh_port or self.ssh_port,
             site=self.site if parts else None,
+            refresh=self.refresh if parts else None,
         )
         server = HTTPServer(app, max_body_size=64 * 1024, max_header_size=16 * 1024, idle_connection_timeout=60, body_timeout=10)
 

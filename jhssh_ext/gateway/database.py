@@ -103,8 +103,7 @@ class Database:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
-                running = asyncio.ensure_future(self.run(_all([work for work, _ in batch])))
-                await asyncio.wait({running})
+                (running,), _ = await asyncio.wait({asyncio.create_task(self.run(_all([work for work, _ in batch])))})
                 error = None if running.cancelled() else running.exception()
                 for number, (_, done) in enumerate(batch):
                     if running.cancelled():

@@ -58,8 +58,9 @@ class KeyCache:
 
     Ages are seconds of ``clock``, the wall's; after a failed fetch ``failure_age`` passes before the next. ``stopped_max_age`` is
     in days: how long keys count that nobody has confirmed since (0: for ever), which is how long they start a stopped server. At
-    most ``max_entries`` failures and names of nobody are remembered. ``max_fetches`` run at once, of them ``max_fetches_per_user``
-    for one user: who has many servers that hang, or that list thousands of keys, delays nobody else.
+    most ``max_entries`` failures and names of nobody are remembered. ``max_fetches`` run at once,
+    ``max_fetches_per_user`` of them for one user: who has many servers that hang, or that list thousands of keys, delays
+    nobody else.
 
     Everything that is awaited here raises DatabaseUnavailable.
     """
@@ -113,8 +114,8 @@ class KeyCache:
         """The table above. Without ``may_fetch`` nobody is asked, and a copy over max_age holds nothing.
 
         Where ``created`` (UserModel.created) is given, the copies of an earlier user of that name are forgotten. Raises
-        HubUnavailable, which tells nothing about the user; and what else is unavailable only where the key was in the old copy, so
-        that its holder learns why and a stranger learns nothing.
+        HubUnavailable, which tells nothing about the user; and what else is unavailable only where the key was in the old copy,
+        so that its holder learns why and a stranger learns nothing.
         """
         copy = await self.copies.read(target)
         if copy is not None and created and copy.created and copy.created != created:

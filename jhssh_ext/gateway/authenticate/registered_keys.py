@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from ...errors import Unavailable
 from ...login_names import UserServer
 from ...public_keys import PublicKey
+from .key_cache import KeyCache
 from .key_sources.hub_page import HubPageKeys
 from .key_sources.source import KeySource
 from .key_sources.url_template import URLTemplateKeys
@@ -34,6 +35,11 @@ class RegisteredKeys:
                 source.cache.removed = self._left_site
             elif isinstance(source, HubPageKeys):
                 source.keys.removed = removed
+
+    @property
+    def server_cache(self) -> KeyCache | None:
+        """Of the key stores of user servers; None where they do not count."""
+        return self._servers[0].cache if self._servers else None
 
     async def knows(self, target: UserServer, key: PublicKey) -> bool:
         """Was it seen, however long ago? Asks nobody."""

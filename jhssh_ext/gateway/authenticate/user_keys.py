@@ -22,7 +22,7 @@ DAY = 86400.0
 MAX_KEYS = 100
 """of one user"""
 
-Removed = Callable[[str, "str | None", Collection[str]], Awaitable[None]]
+Removed = Callable[[str, "str | None", Collection[str]], Awaitable[object]]
 """``removed(user, server, fingerprints)``: these keys no longer open that server (None: any of that user's)"""
 
 

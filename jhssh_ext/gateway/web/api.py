@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 
 from ...errors import JHSSHError, TokenInvalid, TooManyAttempts
 from ...login_names import MAX_LOGIN_NAME, UserServer
@@ -35,11 +36,11 @@ class KeysChangedHandler(Handler):
             return self.fail(400, "BODY_MALFORMED", 'The body must be {"user": …, "server": …}.')
         if hub is None or refresher is None:
             return self.fail(503, "UNAVAILABLE", "The gateway is not ready. See /health.")
-        found = re.fullmatch(r"(?i:token|bearer) ([!-~]+)", self.request.headers.get("Authorization", ""))
-        if found is None:
+        token = token_in(self.request.headers)
+        if token is None:
             return self.fail(403, TokenInvalid.code, "A token of the Hub is needed: Authorization: token …")
         try:
-            allowed = await self._allowed(hub, found[1], target)
+            allowed = await self._allowed(hub, token, target)
             taken = allowed and await refresher.changed(target)
         except JHSSHError as error:
             status = 429 if isinstance(error, TooManyAttempts) else 503
@@ -64,6 +65,12 @@ class KeysChangedHandler(Handler):
         finally:
             cls.checks -= 1
         return owner is not None and owner.kind == "user" and owner.name == target.user and may(owner, "access:servers", target)
+
+
+def token_in(headers: Mapping[str, str]) -> str | None:
+    """Of the Authorization header, as the Hub's own API takes it."""
+    found = re.fullmatch(r"(?i:token|bearer) ([!-~]+)", headers.get("Authorization", ""))
+    return found[1] if found else None
 
 
 def _target(body: bytes) -> UserServer | None:

@@ -11,9 +11,11 @@ from tornado.web import Application
 from ..authenticate.registered_keys import RegisteredKeys
 from ..connect.hub_client import HubClient
 from . import admin_page, approval, ssh_page
+from .admin_api import RefreshHandler
 from .api import KeysChangedHandler
 from .handlers import HealthHandler, IndexHandler, MetricsHandler, MetricsPage, NotFoundHandler
 from .health import Health
+from .key_refresh import KeyRefresh
 from .key_refresher import KeyRefresher
 from .pages import LoginCallback, Site, StaticFiles
 
@@ -30,6 +32,7 @@ def make_app(
     ssh_host: str = "",
     ssh_port: int = 22,
     site: Site | None = None,
+    refresh: KeyRefresh | None = None,
 ) -> Application:
     """``prefix`` is $JUPYTERHUB_SERVICE_PREFIX. Without ``hub``, ``keys`` and ``site`` (nothing could be wired) the API
     answers 503, and of the pages there is one that says so.
@@ -47,6 +50,7 @@ def make_app(
             (base + r"/health", HealthHandler),
             (base + r"/metrics", MetricsHandler),
             (base + r"/api/keys-changed", KeysChangedHandler),
+            (base + r"/api/refresh", RefreshHandler),
         ],
         default_handler_class=NotFoundHandler,
         log_function=lambda handler: None,  # the audit log has what matters; paths may hold what others chose
@@ -56,6 +60,8 @@ def make_app(
         refresher=KeyRefresher(keys.refresh, keys.expire) if keys is not None else None,
         ssh_host=ssh_host,
         ssh_port=ssh_port,
+        refresh=refresh,
+        admin_scope=site.admin_scope if site is not None else "",
         site=site,
         cookie_secret=site.login.cookie_secret if site is not None else None,
     )
