@@ -42,8 +42,10 @@ class TrustedProxies:
         # A peer that is no proxy we know may be one we do not know.
         if (found := _parsed(peer)) is None or found not in self:
             return ""
-        for entry in reversed(",".join(forwarded_for).split(",")[-MAX_FORWARDED:]):
-            address = _parsed(entry.strip())
+        # Empty elements count for nothing (RFC 9110, section 5.6.1).
+        entries = [entry for entry in map(str.strip, ",".join(forwarded_for).split(",")) if entry]
+        for entry in reversed(entries[-MAX_FORWARDED:]):
+            address = _parsed(entry)
             if address is None:
                 return ""
             if address not in self:

@@ -88,16 +88,13 @@ class Approval(Base):
     address: Mapped[str] = mapped_column(String(64))
     """of the SSH client"""
     offered: Mapped[str] = mapped_column(Text)
-    """fingerprints of the keys that the client offered, one a line: anybody can offer any key"""
+    """keys that the client offered, lines "type base64": anybody can offer any key"""
     state: Mapped[str] = mapped_column(String(16))
-    """waiting | claimed (its code was typed) | approved | number (approved, the number is to be typed) | denied | entered"""
+    """waiting | claimed (its code was typed) | approved | number (approved, the number is to be typed) | denied |
+    entered (it went on; its keys may still be remembered)"""
     number_digest: Mapped[str] = mapped_column(String(64))
     tries: Mapped[int] = mapped_column(Integer)
     """numbers typed so far"""
-    remember: Mapped[bool] = mapped_column(Boolean)
-    """the user wants to remember a key: the client is to prove that it has one of those offered"""
-    public_key: Mapped[str] = mapped_column(Text)
-    """line "type base64" of the key that it proved to have; empty without one"""
     created: Mapped[float] = mapped_column(Float)
     seen: Mapped[float] = mapped_column(Float)
     """when its gateway last said that the connection waits"""

@@ -51,7 +51,10 @@ def _quoted(value: str) -> str:
 
 
 class SSHClient:
-    """One way to log in: as ``user``, with a key or with ``password``. ``options`` are lines of ssh_config(5)."""
+    """One way to log in: as ``user``, with a key or with ``password``. ``options`` are lines of ssh_config(5).
+
+    ``browser``: where the key, if any, does not open the server, by approval in the browser.
+    """
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class SSHClient:
         user: str,
         key: KeyPair | None = None,
         password: str | None = None,
+        browser: bool = False,
         options: Sequence[str] = (),
         mark: str = "",
     ) -> None:
@@ -94,7 +98,9 @@ class SSHClient:
         }
         if mark:
             self.environment[MARK] = mark
-        if password is None:
+        if browser:
+            lines += ["PreferredAuthentications publickey,keyboard-interactive"]
+        elif password is None:
             lines += ["BatchMode yes", "PreferredAuthentications publickey"]
         else:
             lines += ["PreferredAuthentications password", "NumberOfPasswordPrompts 1", "PubkeyAuthentication no"]

@@ -1,8 +1,7 @@
 """One connection's login by approval in the browser, as keyboard-interactive (RFC 4256): what its terminal is shown and asked.
 
 A request with no prompts shows link and code, and the client's empty answer is left waiting for the browser. From another
-address a prompt for the page's number follows. Where the user wants a key remembered, a partial success (RFC 4252, section 5.1)
-has the client offer its keys once more, and prove that it has one.
+address a prompt for the page's number follows.
 """
 
 from __future__ import annotations
@@ -27,12 +26,11 @@ class BrowserPrompt:
 
     def __init__(self, browser_login: BrowserLogin) -> None:
         self._browser_login = browser_login
-        self._offered: dict[str, None] = {}
+        self._offered: dict[PublicKey, None] = {}
         self._id = ""
         self._request: Request | None = None
         self._tries_left = 0
         """at the number; 0: it is not asked for"""
-        self._approved: Login | None = None
 
     @property
     def asked(self) -> bool:
@@ -43,26 +41,18 @@ class BrowserPrompt:
         """Seconds from the request to its end."""
         return self._browser_login.timeout
 
-    @property
-    def approved(self) -> Login | None:
-        """What the connection opens once it has proved to have one of the keys that it offered, or has asked again instead."""
-        return self._approved
-
     def offered(self, key: PublicKey) -> None:
         """A key was refused. Anybody can offer any key: it is shown as such, and no more."""
-        if not self._id and len(self._offered) < MAX_OFFERED:
-            self._offered[key.fingerprint] = None
-
-    def was_offered(self, key: PublicKey) -> bool:
-        return key.fingerprint in self._offered
+        if len(self._offered) < MAX_OFFERED:
+            self._offered[key] = None
 
     async def ask(self, login_name: str, address: str) -> Challenge:
         """What to show. Raises KeyUnknown, TooManyAttempts or DatabaseUnavailable."""
         self._id, instruction = await self._browser_login.ask(login_name, address, self._offered)
         return ("", instruction, "en", ())
 
-    async def answer(self, responses: Sequence[str], login_name: str, address: str) -> Login | Challenge | None:
-        """What the client's answer leads to: a login, another prompt, or None for a partial success.
+    async def answer(self, responses: Sequence[str], login_name: str, address: str) -> Login | Challenge:
+        """What the client's answer leads to: a login, or another prompt.
 
         Raises ApprovalDenied, ApprovalExpired, HubUnavailable or DatabaseUnavailable.
         """
@@ -74,16 +64,7 @@ class BrowserPrompt:
         if request.state == "number":
             self._tries_left = NUMBER_TRIES
             return ("", NUMBER, "en", ((NUMBER_PROMPT, True),))
-        login = await self._browser_login.login(request, login_name, address)
-        if not request.remember or not self._offered:
-            return login
-        self._approved = login
-        return None
-
-    async def entered(self, key: PublicKey | None) -> None:
-        """The connection goes on, having proved that it has ``key``."""
-        if self._request is not None and self._request.remember:
-            await self._browser_login.proved(self._id, key)
+        return await self._browser_login.login(request, login_name, address)
 
     def end(self) -> None:
         if self._id:

@@ -229,8 +229,6 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
             registered, unavailable = True, error
         if not registered:
             if self._prompt is not None:
-                if self._prompt.approved is not None:
-                    return await self._proves_key(self._prompt, key, msg, signature)
                 self._prompt.offered(key)
             return False
         if not msg:
@@ -296,16 +294,12 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
     # by approval in the browser
 
     def kbdint_auth_supported(self) -> bool:
-        return self._prompt is not None and (not self._prompt.asked or self._prompt.approved is not None)
+        return self._prompt is not None and not self._prompt.asked
 
     async def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
         """Link and code. Whether there is such a user is not asked: a stranger is shown the same."""
         prompt, began, services = self._prompt, self._loop.time(), self._services
         assert prompt is not None, "asyncssh asks whether the method is supported"
-        if prompt.approved is not None:  # it was to prove a key, and has none to
-            await prompt.entered(None)
-            self._login = prompt.approved
-            return True
         try:
             if not services.failures.spend(self._address):
                 raise TooManyAttempts
@@ -332,27 +326,11 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         except JHSSHError as error:
             self._services.observer.refused(self._address, self._name, "keyboard-interactive", error.code)
             raise self._disconnect_error(error) from None
-        if answer is None:
-            self._tries_left = self._services.rules.max_auth_tries + 1  # the client offers all its keys once more
-            self.send_userauth_failure(True)
-            return False
         if isinstance(answer, Login):
             self._services.failures.give_back(self._address)
             self._login = answer
             return True
         return answer
-
-    async def _proves_key(self, prompt: BrowserPrompt, key: PublicKey, msg: bytes, signature: bytes) -> bool:
-        """After the approval: has the client a key that it offered before, which no server knows yet?"""
-        if not prompt.was_offered(key):
-            return False
-        if not msg:
-            return True
-        if not signatures.verify(key.blob, String(self._session_id) + msg, signature):
-            return False
-        await prompt.entered(key)
-        self._login = prompt.approved
-        return True
 
     def _end_prompt(self) -> None:
         if self._prompt is not None:
@@ -416,8 +394,11 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         services = self._services
         id = await services.sessions.opened(login, end, lambda: (relay.bytes[0], relay.bytes[1]))
         self.when_ended(lambda _reason: services.sessions.closed(id))
-        if self._proven_key is not None and not await services.authentication.key_opens(login.target, self._proven_key):
-            raise self._disconnect_error(ConnectionEnded())
+        try:
+            if self._proven_key is not None and not await services.authentication.key_opens(login.target, self._proven_key):
+                raise ConnectionEnded
+        except JHSSHError as error:
+            raise self._disconnect_error(error) from None
 
     def _make_relay(self, login: Login, server: UpstreamConnection) -> Relay:
         return Relay(

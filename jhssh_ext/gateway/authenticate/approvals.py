@@ -1,11 +1,11 @@
 """Logins that wait for their user in the browser: the rows, what may happen to them, and their bounds. docs/security.md says why.
 
-    waiting ─ the code is typed → claimed ┬ approved ────────────────────────────→ the connection goes on; entered, if it is
-                                          ├ number ─ the number is typed there ──→     to prove a key that can be remembered
+    waiting ─ the code is typed → claimed ┬ approved ───────────────────────────→ the connection goes on; entered, if it
+                                          ├ number ─ the number is typed there ─→     offered keys that may be remembered
                                           └ denied
 
-The connection's gateway makes a row, reads it, and deletes it when the connection has gone on or is gone; the page, which may be
-another gateway's, does the rest. Codes and numbers are stored as HMACs with a key that is not in the database.
+The connection's gateway makes a row, reads it, and deletes it when the connection is gone; the page, which may be another
+gateway's, does the rest. Codes and numbers are stored as HMACs with a key that is not in the database.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from ...errors import ApprovalExpired, TooManyAttempts
 from ...login_names import UserServer
-from ...public_keys import PublicKey
+from ...public_keys import PublicKey, listed_key
 from ..addresses import network_of
 from ..database import Database
 from ..tables import Approval
@@ -54,12 +54,9 @@ class Request:
     target: UserServer
     address: str
     """of the SSH client"""
-    offered: tuple[str, ...]
-    """fingerprints of keys, which it need not have"""
+    offered: tuple[PublicKey, ...]
+    """which it need not have"""
     state: State
-    remember: bool
-    public_key: str
-    """line "type base64" of the key that it proved to have, or empty"""
     created: float
     expires: float
 
@@ -84,7 +81,7 @@ class Approvals:
 
     # for the waiting connection
 
-    async def ask(self, login_name: str, target: UserServer, address: str, offered: Iterable[str]) -> tuple[str, str]:
+    async def ask(self, login_name: str, target: UserServer, address: str, offered: Iterable[PublicKey]) -> tuple[str, str]:
         """A new row: its id, and the code for the terminal. ``target`` is one that the name may mean. Raises TooManyAttempts.
 
         Asks nobody whether there is such a user, so that a stranger can't tell either.
@@ -98,12 +95,10 @@ class Approvals:
             server=target.server,
             network=network[:64],
             address=address[:64],
-            offered="\n".join(list(offered)[:MAX_OFFERED]),
+            offered="\n".join(_line(key) for key in list(offered)[:MAX_OFFERED]),
             state="waiting",
             number_digest="",
             tries=0,
-            remember=False,
-            public_key="",
             created=now,
             seen=now,
             expires=now + self.bounds.timeout,
@@ -151,16 +146,17 @@ class Approvals:
             raise ApprovalExpired
         return right
 
-    async def entered(self, id: str, key: PublicKey | None) -> None:
-        """The connection went on, and proved to have this key, which the user may now want to remember."""
-        proved = PublicKey(key.type, key.blob).line if key else ""
-        query = update(Approval).where(Approval.id == id, Approval.state == "approved").values(state="entered", public_key=proved)
-        await self._database.run(lambda session: session.execute(query))
-
     async def forget(self, ids: Collection[str]) -> None:
         """The connections of these have gone on or are gone."""
-        query = delete(Approval).where(Approval.id.in_(ids), Approval.state != "entered")
-        await self._database.run(lambda session: session.execute(query))
+
+        def work(session: Session) -> None:
+            ours = Approval.id.in_(ids)
+            session.execute(
+                update(Approval).where(ours, Approval.state == "approved", Approval.offered != "").values(state="entered")
+            )
+            session.execute(delete(Approval).where(ours, Approval.state != "entered"))
+
+        await self._database.run(work)
 
     # for the page
 
@@ -214,29 +210,31 @@ class Approvals:
         rows = await self._database.run(lambda session: session.scalars(query.limit(100)).all())
         return [_request(row) for row in rows]
 
-    async def approve(self, user: str, id: str, *, remember: bool) -> bool:
+    async def approve(self, user: str, id: str) -> bool:
         """The connection may go on; False if it is not there to be approved."""
-        return await self._decide(user, id, state="approved", remember=remember)
+        return await self._decide(user, id, state="approved")
 
     async def approve_by_number(self, user: str, id: str) -> str | None:
         """The connection may go on once this number was typed there; None if it is not there to be approved."""
         number = str(secrets.randbelow(10**NUMBER_DIGITS)).zfill(NUMBER_DIGITS)
-        decided = await self._decide(user, id, state="number", number_digest=self._digest("number", id, number))
+        decided = await self._decide(user, id, state="number", number_digest=self._digest("number", id, number), offered="")
         return number if decided else None
 
     async def deny(self, user: str, id: str) -> bool:
         return await self._decide(user, id, state="denied")
 
-    async def take_key(self, user: str, id: str) -> str | None:
-        """The key that the approved connection proved to have, once; None if there is none."""
+    async def take_key(self, user: str, id: str, fingerprint: str) -> PublicKey | None:
+        """One of the keys that the approved connection offered, once; None if there is none to be had."""
         now = self._clock()
 
-        def work(session: Session) -> str | None:
+        def work(session: Session) -> PublicKey | None:
             row = session.get(Approval, id[:64])
-            if row is None or row.user != user or row.state != "entered" or not row.remember or row.expires <= now:
+            if row is None or row.user != user or row.state not in ("approved", "entered") or row.expires <= now:
                 return None
-            session.delete(row)
-            return row.public_key or None
+            key = next((key for key in _keys(row.offered) if key.fingerprint == fingerprint), None)
+            if key is not None:
+                row.offered = ""
+            return key
 
         return await self._database.run(work)
 
@@ -269,16 +267,22 @@ def normal(typed: str) -> str:
     return "".join(c for c in typed[:64].upper() if c not in " \t\r\n-\u2010\u2011\u2013")
 
 
+def _line(key: PublicKey) -> str:
+    return PublicKey(key.type, key.blob).line
+
+
+def _keys(lines: str) -> tuple[PublicKey, ...]:
+    return tuple(listed_key(line) for line in lines.splitlines())
+
+
 def _request(row: Approval) -> Request:
     return Request(
         id=row.id,
         login_name=row.login_name,
         target=UserServer(row.user, row.server),
         address=row.address,
-        offered=tuple(row.offered.split()),
+        offered=_keys(row.offered),
         state=cast(State, row.state),
-        remember=row.remember,
-        public_key=row.public_key,
         created=row.created,
         expires=row.expires,
     )

@@ -43,7 +43,7 @@ class BrowserLogin:
         """Seconds from the request to its end."""
         return self.approvals.bounds.timeout
 
-    async def ask(self, login_name: str, address: str, offered: Iterable[str]) -> tuple[str, str]:
+    async def ask(self, login_name: str, address: str, offered: Iterable[PublicKey]) -> tuple[str, str]:
         """The id of a new request, and what to show in the terminal; the caller says :meth:`end` when the connection is gone.
 
         The same for every login name that a user can have. Raises KeyUnknown for others, TooManyAttempts, DatabaseUnavailable.
@@ -97,11 +97,6 @@ class BrowserLogin:
         if target is None or target != request.target or login_name != request.login_name:
             raise ApprovalExpired("This server is gone. Connect again.")
         return Login(target, "keyboard-interactive", "", address, may_start=True)
-
-    async def proved(self, id: str, key: PublicKey | None) -> None:
-        """The approved connection goes on, and has proved to have ``key``. Remembering it is a second step, in the browser."""
-        with contextlib.suppress(DatabaseUnavailable):
-            await self.approvals.entered(id, key)
 
     def end(self, id: str) -> None:
         """The connection has gone on or is gone. Harmless when it is called again."""

@@ -5,7 +5,7 @@ The link to this page holds no code: who sends it to somebody else, and waits fo
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import replace
 
 from tornado.web import RequestHandler
 
@@ -16,8 +16,6 @@ from ..authenticate.browser_login import BrowserLogin
 from .pages import Page, PageError
 
 CODE_PURPOSE = "approval code"
-PROOF_WAIT, PROOF_LOOK = 8.0, 0.4
-"""seconds that a page waits for the terminal to prove a key, and between looks"""
 OVER = "This login is over, or was never yours. Connect again with ssh for a new code."
 
 
@@ -80,7 +78,7 @@ class DecisionPage(ApprovalPage):
         if decision == "deny":
             if not await self.browser_login.approvals.deny(self.viewer.name, id):
                 raise PageError(410, OVER)
-            return self.render_page("login_done.html", title="Denied", sentence="The login was refused.", request=None)
+            return self.render_page("login_done.html", title="Denied", sentence="The login was refused.")
         if decision == "remember":
             return await self._remember(request)
         raise PageError(400, "Nothing was done.")
@@ -92,36 +90,23 @@ class DecisionPage(ApprovalPage):
             if number is None:
                 raise PageError(410, OVER)
             return self.render_page("login_number.html", number=number, request=request)
-        remember = bool(request.offered) and self.get_body_argument("remember", "") == "yes"
-        if not await approvals.approve(user, request.id, remember=remember):
+        if not await approvals.approve(user, request.id):
             raise PageError(410, OVER)
-        if remember:
-            return await self._show(await self._once_proved(request))
-        return self.render_page("login_done.html", title="Approved", sentence="Your terminal goes on by itself.", request=None)
-
-    async def _once_proved(self, request: Request) -> Request:
-        """The terminal proves its key within a moment, unless it has to ask for a passphrase first."""
-        deadline = asyncio.get_running_loop().time() + PROOF_WAIT
-        found = request
-        while asyncio.get_running_loop().time() < deadline and found.state != "entered":
-            await asyncio.sleep(PROOF_LOOK)
-            found = await self._found(request.id)
-        return found
+        return await self._show(replace(request, state="approved"))
 
     async def _remember(self, request: Request) -> None:
         user = await self.site.hub.user(self.viewer.name)
         if user is None:
             raise HubUnavailable(explanation="a user who is logged in is gone")
-        line = await self.browser_login.approvals.take_key(self.viewer.name, request.id)
-        if line is None:
-            raise PageError(410, OVER)
-        key = parse_line(f"{line} login from {request.address}")
+        found = await self.browser_login.approvals.take_key(self.viewer.name, request.id, self.get_body_argument("key", ""))
+        if found is None:
+            raise PageError(400, "No key was chosen, or it is too late. Nothing is remembered.")
+        key = parse_line(f"{found.line} login from {request.address}")
         await self.site.user_keys.add(self.viewer.name, user.created, key, "approval")
         self.render_page(
             "login_done.html",
             title="Remembered",
             sentence=f"The key {key.fingerprint} opens all your servers from now on. Remove it on the SSH page.",
-            request=None,
         )
 
     async def _found(self, id: str) -> Request:
@@ -139,17 +124,13 @@ class DecisionPage(ApprovalPage):
                 browser_address=self.browser_address,
                 same_address=self.same_address(request),
             )
-        if request.state == "entered" and request.remember and request.public_key:
-            key = parse_line(request.public_key)
-            return self.render_page("login_remember.html", request=request, key=key, nonce=await self.nonce(_purpose(request.id)))
+        if request.state in ("approved", "entered") and request.offered:
+            return self.render_page("login_approved.html", request=request, nonce=await self.nonce(_purpose(request.id)))
         title, sentence = {
-            "approved": ("Approved", "Your terminal goes on by itself."),
             "number": ("Approved", "The number was shown once. Where it is lost, connect again for a new code."),
             "denied": ("Denied", "The login was refused."),
-            "entered": ("Approved", "Your terminal proved none of its keys, so there is none to remember."),
-        }[request.state]
-        waits = request if request.state == "approved" and request.remember else None
-        return self.render_page("login_done.html", title=title, sentence=sentence, request=waits)
+        }.get(request.state, ("Approved", "Your terminal goes on by itself."))
+        return self.render_page("login_done.html", title=title, sentence=sentence)
 
 
 def _purpose(id: str) -> str:

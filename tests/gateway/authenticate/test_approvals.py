@@ -22,14 +22,14 @@ from jhssh_ext.gateway.authenticate.approvals import (
 )
 from jhssh_ext.gateway.database import Database
 from jhssh_ext.login_names import UserServer
-from jhssh_ext.public_keys import parse_line
+from jhssh_ext.public_keys import PublicKey, parse_line
 
 from .conftest import Clock
 
 pytestmark = pytest.mark.asyncio
 
 ALICE = UserServer("alice")
-KEY = parse_line(asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode("ascii"))
+KEY, OTHER_KEY = (parse_line(asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode("ascii")) for _ in range(2))
 
 
 @pytest.fixture
@@ -38,12 +38,12 @@ def approvals(database: Database, clock: Clock) -> Approvals:
 
 
 async def asked(
-    approvals: Approvals, user: str = "alice", address: str = "192.0.2.7", offered: tuple[str, ...] = ()
+    approvals: Approvals, user: str = "alice", address: str = "192.0.2.7", offered: tuple[PublicKey, ...] = ()
 ) -> tuple[str, str]:
     return await approvals.ask(user, UserServer(user), address, offered)
 
 
-async def claimed(approvals: Approvals, offered: tuple[str, ...] = ()) -> str:
+async def claimed(approvals: Approvals, offered: tuple[PublicKey, ...] = ()) -> str:
     id, code = await asked(approvals, offered=offered)
     found = await approvals.find("alice", code)
     assert found is not None
@@ -84,7 +84,7 @@ async def test_before_its_code_is_typed_nobody_sees_a_request(approvals: Approva
     id, _ = await asked(approvals)
     assert await approvals.list_pending("alice") == []
     assert await approvals.of("alice", id) is None
-    assert not await approvals.approve("alice", id, remember=False)
+    assert not await approvals.approve("alice", id)
     assert await approvals.approve_by_number("alice", id) is None
     assert not await approvals.deny("alice", id)
 
@@ -95,16 +95,16 @@ async def test_only_who_typed_the_code_decides(approvals: Approvals) -> None:
     for other in ("bob", "Alice", "", "alice "):
         assert await approvals.list_pending(other) == []
         assert await approvals.of(other, id) is None
-        assert not await approvals.approve(other, id, remember=False)
+        assert not await approvals.approve(other, id)
         assert await approvals.approve_by_number(other, id) is None
         assert not await approvals.deny(other, id)
-    assert await approvals.approve("alice", id, remember=False)
+    assert await approvals.approve("alice", id)
 
 
 async def test_there_is_one_decision(approvals: Approvals) -> None:
     id = await claimed(approvals)
     assert await approvals.deny("alice", id)
-    assert not await approvals.approve("alice", id, remember=True)
+    assert not await approvals.approve("alice", id)
     assert await approvals.approve_by_number("alice", id) is None
     assert (await approvals.look([id]))[id].state == "denied"
 
@@ -118,7 +118,7 @@ async def test_a_request_expires_at_every_step(approvals: Approvals, clock: Cloc
         clock.now += 10
         await approvals.still_wait([decided, numbered])
     assert await approvals.find("alice", code) is None
-    assert not await approvals.approve("alice", decided, remember=False)
+    assert not await approvals.approve("alice", decided)
     assert await approvals.look([decided, numbered]) == {}
     with pytest.raises(ApprovalExpired):
         await approvals.try_number(numbered, number)
@@ -133,7 +133,7 @@ async def test_a_request_whose_gateway_died_cannot_be_approved(approvals: Approv
     clock.now += 1
     assert await approvals.of("alice", id) is None
     assert await approvals.list_pending("alice") == []
-    assert not await approvals.approve("alice", id, remember=False)
+    assert not await approvals.approve("alice", id)
 
 
 async def test_a_number_has_few_tries(approvals: Approvals) -> None:
@@ -196,30 +196,49 @@ async def test_guessing_codes_is_slow(approvals: Approvals, clock: Clock) -> Non
     assert await approvals.find("mallory", "BBBBBBBB") is None
 
 
-async def test_a_proved_key_is_remembered_once(approvals: Approvals, clock: Clock) -> None:
-    id = await claimed(approvals, (KEY.fingerprint,))
-    assert await approvals.approve("alice", id, remember=True)
-    assert await approvals.take_key("alice", id) is None  # nothing is proved yet
-    await approvals.entered(id, KEY)
+async def test_a_key_is_remembered_once_and_only_one_that_was_offered(approvals: Approvals, clock: Clock) -> None:
+    id = await claimed(approvals, (KEY, OTHER_KEY))
+    assert await approvals.take_key("alice", id, KEY.fingerprint) is None  # nothing is approved yet
+    assert await approvals.approve("alice", id)
     await approvals.forget([id])  # the connection has gone on
     clock.now += LOST_AFTER
     found = await approvals.of("alice", id)
     assert found is not None
     assert found.state == "entered"
-    assert await approvals.take_key("bob", id) is None
-    assert await approvals.take_key("alice", id) == "ssh-ed25519 " + KEY.line.split()[1]
-    assert await approvals.take_key("alice", id) is None
+    assert found.offered == (KEY, OTHER_KEY)
+    assert await approvals.take_key("bob", id, KEY.fingerprint) is None
+    assert await approvals.take_key("alice", id, "SHA256:another") is None
+    assert await approvals.take_key("alice", id, KEY.fingerprint) == KEY
+    assert await approvals.take_key("alice", id, KEY.fingerprint) is None
+    assert await approvals.take_key("alice", id, OTHER_KEY.fingerprint) is None
 
 
-async def test_a_key_that_is_not_to_be_remembered_is_not(approvals: Approvals) -> None:
-    id = await claimed(approvals, (KEY.fingerprint,))
-    assert await approvals.approve("alice", id, remember=False)
-    await approvals.entered(id, KEY)
-    assert await approvals.take_key("alice", id) is None
+async def test_a_key_can_be_remembered_before_the_connection_has_gone_on(approvals: Approvals) -> None:
+    id = await claimed(approvals, (KEY,))
+    assert await approvals.approve("alice", id)
+    assert await approvals.take_key("alice", id, KEY.fingerprint) == KEY
+    assert (await approvals.look([id]))[id].state == "approved"
+    await approvals.forget([id])
+    assert await approvals.of("alice", id) is None
 
 
-async def test_what_is_shown_of_the_offered_keys_is_bounded(approvals: Approvals) -> None:
-    id = await claimed(approvals, tuple(f"SHA256:{n}" for n in range(100)))
+async def test_by_number_no_key_is_remembered(approvals: Approvals) -> None:
+    id = await claimed(approvals, (KEY,))
+    assert await approvals.approve_by_number("alice", id)
+    assert await approvals.take_key("alice", id, KEY.fingerprint) is None
+    await approvals.forget([id])
+    assert await approvals.of("alice", id) is None
+
+
+async def test_keys_are_remembered_for_as_long_as_the_request_would_have_waited(approvals: Approvals, clock: Clock) -> None:
+    id = await claimed(approvals, (KEY,))
+    assert await approvals.approve("alice", id)
+    clock.now += 300
+    assert await approvals.take_key("alice", id, KEY.fingerprint) is None
+
+
+async def test_what_is_kept_of_the_offered_keys_is_bounded(approvals: Approvals) -> None:
+    id = await claimed(approvals, tuple(PublicKey("ssh-ed25519", bytes([n])) for n in range(100)))
     found = await approvals.of("alice", id)
     assert found is not None
-    assert found.offered == tuple(f"SHA256:{n}" for n in range(10))
+    assert len(found.offered) == 10

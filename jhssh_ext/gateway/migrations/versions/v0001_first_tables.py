@@ -25,8 +25,6 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("number_digest", sa.String(length=64), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
-        sa.Column("remember", sa.Boolean(), nullable=False),
-        sa.Column("public_key", sa.Text(), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
         sa.Column("seen", sa.Float(), nullable=False),
         sa.Column("expires", sa.Float(), nullable=False),

@@ -1,0 +1,179 @@
+"""People who log in with OpenSSH on a real terminal and approve in a real Chromium.
+
+Browsers are at 127.0.0.1, as the Hub's proxy sees them; terminals there too, or elsewhere in 127.0.0.0/8. The proxy's requests
+reach the gateways from another address of that network, by way of a load balancer: it alone is taken for a proxy.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pexpect
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from ..conftest import python_of
+from ..harness.balancer import balancing
+from ..harness.gateway import GatewayProcess
+from ..harness.hub import ROOT, Hub
+from ..harness.processes import describe
+from ..harness.ssh import HOST, KeyPair, SSHClient
+
+SHOTS = ROOT / "screenshots"
+HOME, ELSEWHERE, PROXY = "127.0.0.1", "127.0.0.3", "127.0.0.9"
+CODE = r"type this code there:\s+([B-Z]{4}-[B-Z]{4})"
+CONFIG = f'c.Gateway.trusted_proxies = ["{PROXY}"]\nc.Gateway.max_approvals_per_user = 3\n'
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("no chromium here (Debian: apt-get install chromium)")
+    arguments = ["--disable-gpu", "--disable-dev-shm-usage", *([] if os.geteuid() else ["--no-sandbox"])]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def started(folder: Path, config: str) -> Iterator[Hub]:
+    hub = Hub(folder, python_of("hub6"), gateway_config=config)
+    assert hub.gateway is not None
+    with balancing([hub.gateway.http_port], PROXY) as balancer:
+        hub.gateway.url = f"http://127.0.0.1:{balancer.port}"
+        try:
+            hub.start()
+            yield hub
+        finally:
+            hub.stop()
+    left = hub.processes()
+    assert not left, describe(left)
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    with started(tmp_path_factory.mktemp("browser_login"), CONFIG) as hub:
+        yield hub
+
+
+@dataclass
+class Terminal:
+    """``ssh`` on a terminal, whose command says "in as NAME"."""
+
+    ssh: pexpect.spawn[str]
+
+    def code(self) -> str:
+        """What it shows for the browser."""
+        self.ssh.expect(CODE)
+        assert self.ssh.match is not None
+        return str(self.ssh.match[1])
+
+    def is_in(self) -> str:
+        """What it showed before."""
+        self.ssh.expect("in as owner", timeout=60)
+        shown = str(self.ssh.before)
+        self.ssh.expect(pexpect.EOF, timeout=30)
+        self.ssh.wait()
+        assert self.ssh.exitstatus == 0
+        return shown
+
+    def waits(self) -> bool:
+        return self.ssh.expect([pexpect.TIMEOUT, "in as owner", pexpect.EOF], timeout=2) == 0
+
+    def is_refused(self, code: str) -> str:
+        """With this error; what it showed before."""
+        self.ssh.expect(re.escape(f"[{code}]"), timeout=30)
+        shown = str(self.ssh.before)
+        self.ssh.expect(pexpect.EOF, timeout=30)
+        self.ssh.wait()
+        assert self.ssh.exitstatus == 255
+        return shown
+
+
+@dataclass
+class Person:
+    """Someone's browser, logged in to the Hub."""
+
+    hub: Hub
+    name: str
+    page: Page
+    context: BrowserContext
+
+    @property
+    def link(self) -> str:
+        return f"{self.hub.url}/services/ssh/login"
+
+    def types(self, code: str) -> None:
+        """Opens the link and types the code."""
+        self.page.goto(self.link)
+        self.page.get_by_label("Code").fill(code)
+        self.page.get_by_role("button", name="Continue").click()
+
+    def presses(self, name: str) -> None:
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def reads(self, heading: str | re.Pattern[str]) -> None:
+        expect(self.page.get_by_role("heading", level=1)).to_have_text(heading)
+
+    def shot(self, name: str) -> None:
+        """For a person to look at, in both themes."""
+        SHOTS.mkdir(exist_ok=True)
+        for theme in ("light", "dark"):
+            self.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            self.page.screenshot(path=SHOTS / f"{name}-{theme}.png", full_page=True)
+
+
+@pytest.fixture
+def person(hub: Hub, chromium: Browser) -> Iterator[Callable[..., Person]]:
+    """A browser of a user's own, at the address HOME: ``person("alice")``."""
+    contexts: list[BrowserContext] = []
+
+    def make(name: str, *, at: Hub = hub) -> Person:
+        context = chromium.new_context(locale="en-US")
+        contexts.append(context)
+        context.set_default_timeout(20_000)
+        page = context.new_page()
+        page.goto(f"{at.url}/hub/login")
+        page.fill("input[name=username]", name)
+        page.fill("input[name=password]", "any")
+        page.click("#login_submit")
+        page.wait_for_url(re.compile("/user/|/hub/home|/hub/spawn"))
+        return Person(at, name, page, context)
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def terminal(hub: Hub, tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+    """Someone's terminal, where ``ssh NAME@hub`` was typed: ``terminal("alice")``, at the address HOME unless said otherwise."""
+    terminals: list[Terminal] = []
+
+    def make(
+        name: str, *, key: KeyPair | None = None, address: str = HOME, gateway: GatewayProcess | None = None, at: Hub = hub
+    ) -> Terminal:
+        gateway = gateway or at.gateway
+        assert gateway is not None
+        client = SSHClient(
+            tmp_path / f"terminal-{len(terminals)}", port=gateway.ssh_port, host_key=gateway.host_key, user=name, key=key,
+            browser=True, options=[f"BindAddress {address}"], mark=at.mark,
+        )  # fmt: skip
+        ssh = pexpect.spawn(
+            "ssh", ["-F", str(client.config), "-tt", HOST, "echo in as owner"],
+            env={**client.environment, "TERM": "xterm"}, encoding="utf-8", timeout=30, dimensions=(40, 200), cwd=str(tmp_path),
+        )  # fmt: skip
+        terminals.append(Terminal(ssh))
+        return terminals[-1]
+
+    yield make
+    for made in terminals:
+        made.ssh.close(force=True)

@@ -1,0 +1,190 @@
+"""Login by approval in the browser, as people meet it: OpenSSH on a terminal, Chromium, a real Hub."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+
+import pexpect
+import pytest
+from playwright.sync_api import expect
+
+from ..harness.hub import Hub
+from ..harness.ssh import KeyPair
+from .conftest import ELSEWHERE, Person, Terminal
+
+pytestmark = pytest.mark.slow
+
+Someone = Callable[..., Person]
+Somewhere = Callable[..., Terminal]
+
+
+def test_approved_from_the_same_address_it_goes_on_by_itself(person: Someone, terminal: Somewhere) -> None:
+    alice, ssh = person("alice"), terminal("alice")
+    code = ssh.code()
+    assert alice.link in ssh.ssh.before + str(ssh.ssh.after)
+    alice.types(code)
+    alice.reads("Let this terminal in?")
+    alice.shot("approval")
+    assert ssh.waits()
+    alice.presses("Approve")
+    alice.reads("Approved")
+    ssh.is_in()
+
+
+def test_denied(person: Someone, terminal: Somewhere) -> None:
+    alice, ssh = person("alice"), terminal("alice")
+    alice.types(ssh.code())
+    alice.presses("Deny")
+    alice.reads("Denied")
+    ssh.is_refused("APPROVAL_DENIED")
+
+
+def test_from_another_address_a_number_is_typed(person: Someone, terminal: Somewhere) -> None:
+    alice, ssh = person("alice"), terminal("alice", address=ELSEWHERE)
+    alice.types(ssh.code())
+    expect(alice.page.get_by_text("127.0.0.3")).to_be_visible()
+    alice.presses("Approve")
+    number = alice.page.locator("#number").inner_text()
+    alice.shot("number")
+    ssh.ssh.expect("Number shown in the browser: ")
+    ssh.ssh.sendline(str((int(number) + 1) % 1_000_000).zfill(6))
+    ssh.ssh.expect("Number shown in the browser: ")
+    ssh.ssh.sendline(number)
+    ssh.is_in()
+
+
+def test_wrong_numbers_end_it(person: Someone, terminal: Somewhere) -> None:
+    alice, ssh = person("alice"), terminal("alice", address=ELSEWHERE)
+    alice.types(ssh.code())
+    alice.presses("Approve")
+    number = alice.page.locator("#number").inner_text()
+    for _ in range(3):
+        ssh.ssh.expect("Number shown in the browser: ")
+        ssh.ssh.sendline(str((int(number) + 1) % 1_000_000).zfill(6))
+    ssh.is_refused("APPROVAL_DENIED")
+
+
+def test_another_user_can_do_nothing_with_a_code(person: Someone, terminal: Somewhere) -> None:
+    bob, alice, ssh = person("bob"), person("alice"), terminal("alice")
+    code = ssh.code()
+    bob.types(code)
+    expect(bob.page.get_by_role("alert").first).to_contain_text("No login of bob waits with this code")
+    bob.shot("wrong-code")
+    alice.types(code)
+    request = alice.page.url
+    bob.page.goto(request)
+    expect(bob.page.get_by_role("alert")).to_contain_text("This login is over, or was never yours")
+    assert ssh.waits()
+    alice.presses("Approve")
+    ssh.is_in()
+
+
+def test_code_and_form_work_once(person: Someone, terminal: Somewhere) -> None:
+    alice, ssh = person("alice"), terminal("alice")
+    code = ssh.code()
+    alice.types(code)
+    request = alice.page.url
+    second = alice.context.new_page()
+    second.goto(alice.link)
+    second.get_by_label("Code").fill(code)
+    second.get_by_role("button", name="Continue").click()
+    expect(second.get_by_role("alert").first).to_contain_text("No login of alice waits")
+    nonce = alice.page.locator("[name=nonce]").first.input_value()
+    alice.presses("Approve")
+    ssh.is_in()
+    alice.page.goto(request)
+    alice.reads(re.compile("Approved|404"))
+    second.set_content(
+        f'<form method="post" action="{request}"><input name="nonce" value="{nonce}">'
+        '<button name="decision" value="approve">again</button></form>'
+    )
+    second.get_by_role("button", name="again").click()
+    expect(second.get_by_role("alert")).to_contain_text("was sent already")
+
+
+def test_a_flood_of_requests_leaves_room_for_others(person: Someone, terminal: Somewhere) -> None:
+    flood = [terminal("carol", address=ELSEWHERE) for _ in range(3)]
+    for ssh in flood:
+        ssh.code()
+    refused = terminal("carol", address=ELSEWHERE)
+    refused.ssh.expect("Too many attempts")
+    dave, ssh = person("dave"), terminal("dave")
+    dave.types(ssh.code())
+    dave.presses("Approve")
+    ssh.is_in()
+    flood[0].ssh.close(force=True)
+    # What is gone makes room.
+    for _ in range(10):
+        again = terminal("carol", address=ELSEWHERE)
+        if again.ssh.expect(["type this code there", "Too many attempts"]) == 0:
+            break
+    else:
+        pytest.fail("no room though one is gone")
+
+
+def test_users_and_nobody_see_the_same(terminal: Somewhere, hub: Hub) -> None:
+    hub.create_user("erin")
+    shown = []
+    for name in ("erin", "nobody-of-that-name"):
+        ssh = terminal(name)
+        code = ssh.code()
+        shown.append((str(ssh.ssh.before) + str(ssh.ssh.after)).replace(code, "CODE"))
+    assert shown[0] == shown[1]
+
+
+def test_a_key_is_remembered_in_a_second_step(person: Someone, terminal: Somewhere, a_key: KeyPair) -> None:
+    frank, ssh = person("frank"), terminal("frank", key=a_key)
+    frank.types(ssh.code())
+    expect(frank.page.get_by_text(fingerprint_of(a_key))).to_be_visible()
+    frank.shot("approval-with-key")
+    frank.presses("Approve")
+    ssh.is_in()
+    box = frank.page.get_by_label(fingerprint_of(a_key))
+    assert not box.is_checked()
+    frank.presses("Remember this key")  # the browser wants a choice
+    assert not box.is_checked()
+    box.check()
+    frank.shot("remember")
+    frank.presses("Remember this key")
+    frank.reads("Remembered")
+    again = terminal("frank", key=a_key)
+    shown = again.is_in()
+    assert "type this code" not in shown
+    assert f"The key {fingerprint_of(a_key)} was remembered in the browser" in shown
+    assert "remembered" not in terminal("frank", key=a_key).is_in()  # it is told once
+
+
+def test_a_key_that_is_not_remembered_opens_nothing(person: Someone, terminal: Somewhere, a_key: KeyPair) -> None:
+    grace, ssh = person("grace"), terminal("grace", key=a_key)
+    grace.types(ssh.code())
+    grace.presses("Approve")
+    ssh.is_in()
+    terminal("grace", key=a_key).code()
+
+
+def test_from_another_address_no_key_is_remembered(person: Someone, terminal: Somewhere, a_key: KeyPair) -> None:
+    alice, ssh = person("alice"), terminal("alice", key=a_key, address=ELSEWHERE)
+    alice.types(ssh.code())
+    request = alice.page.url
+    alice.presses("Approve")
+    expect(alice.page.locator("#number")).to_be_visible()
+    expect(alice.page.get_by_role("radio")).to_have_count(0)
+    alice.page.goto(request)
+    expect(alice.page.get_by_role("radio")).to_have_count(0)
+
+
+def test_who_hangs_up_cannot_be_approved(person: Someone, terminal: Somewhere) -> None:
+    alice, ssh = person("alice"), terminal("alice")
+    alice.types(ssh.code())
+    ssh.ssh.sendcontrol("c")
+    ssh.ssh.expect(pexpect.EOF)
+    alice.page.wait_for_timeout(1500)
+    alice.presses("Approve")
+    alice.reads("404")
+
+
+def fingerprint_of(key: KeyPair) -> str:
+    listed = subprocess.run(["ssh-keygen", "-l", "-f", str(key.private)], check=True, capture_output=True, text=True)
+    return listed.stdout.split()[1]
