@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && { echo $$python; exit; }; done; echo no-python)
 PIP = -m pip install -qq --disable-pip-version-check --root-user-action=ignore
 SERVER_CONFIG = etc/jupyter/jupyter_server_config.d/jhssh_ext.json
-SOURCES = jhssh_ext tests demo examples
+SOURCES = jhssh_ext tests demo examples bench
 
 .PHONY: help install demo test lint format system-packages clean
 

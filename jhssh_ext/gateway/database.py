@@ -103,19 +103,23 @@ class Database:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
-                (running,), _ = await asyncio.wait({asyncio.create_task(self.run(_all([work for work, _ in batch])))})
-                error = None if running.cancelled() else running.exception()
-                for number, (_, done) in enumerate(batch):
-                    if running.cancelled():
-                        done.cancel()
-                    elif done.done():
-                        continue
-                    elif error is not None:
-                        done.set_exception(error)
-                    else:
-                        done.set_result(running.result()[number])
+                await self._run_batch(batch)
         finally:
             self._together = None
+
+    async def _run_batch(self, batch: list[tuple[Callable[[Session], Any], asyncio.Future[Any]]]) -> None:
+        works = [work for work, _ in batch]
+        outcomes: list[Any] = await asyncio.gather(self.run(_all(works)), return_exceptions=True)
+        results = outcomes[0]
+        for number, (_, done) in enumerate(batch):
+            if done.done():
+                continue
+            if isinstance(results, asyncio.CancelledError):
+                done.cancel()
+            elif isinstance(results, BaseException):
+                done.set_exception(results)
+            else:
+                done.set_result(results[number])
 
     async def migrate(self) -> None:
         """Makes the tables, or brings them up to date (alembic). Raises DatabaseUnavailable."""

@@ -1,0 +1,1 @@
+"""What the project promises in figures, measured: each module is a command that prints them."""
