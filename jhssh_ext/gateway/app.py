@@ -218,6 +218,7 @@ class Gateway(GatewaySettings):
             observer=Observer(audit, self.metrics),
             log=logging.getLogger("jhssh.gateway"),
             browser_login=browser_login,
+            user_keys=user_keys,
         )
 
     def _browser_login(self, authentication: Authentication) -> BrowserLogin | None:

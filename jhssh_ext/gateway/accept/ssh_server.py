@@ -18,6 +18,7 @@ from asyncssh.packet import PacketDecodeError, SSHPacket, String
 from ...errors import (
     ApprovalExpired,
     ConnectionEnded,
+    DatabaseUnavailable,
     JHSSHError,
     KeyRefused,
     KeyUnknown,
@@ -33,6 +34,7 @@ from ..authenticate.authentication import Authentication
 from ..authenticate.browser_login import BrowserLogin
 from ..authenticate.login import Login
 from ..authenticate.sessions import Sessions
+from ..authenticate.user_keys import UserKeys
 from ..connect.endpoint import Endpoint
 from ..connect.upstream import UpstreamConnection
 from ..relay.activity import ActivityReporter
@@ -87,6 +89,7 @@ class Services:
     observer: Observer
     log: logging.Logger
     browser_login: BrowserLogin | None = None
+    user_keys: UserKeys | None = None
     connections: set[ClientConnection] = field(default_factory=set)
     closing: bool = False
 
@@ -377,6 +380,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         try:
             relay = self._make_relay(login, server)
             await self._register(login, relay)
+            await self._note_use(login)
             await super().send_userauth_success()
             self._services.observer.opened(login)
             self.when_ended(lambda _reason: self._services.observer.closed(login, *relay.bytes))
@@ -399,6 +403,18 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
                 raise ConnectionEnded
         except JHSSHError as error:
             raise self._disconnect_error(error) from None
+
+    async def _note_use(self, login: Login) -> None:
+        """When a key was last used; and who never remembered it learns at its first login that somebody did."""
+        if self._services.user_keys is None or not login.fingerprint:
+            return
+        try:
+            first = await self._services.user_keys.used(login.target.user, login.fingerprint, login.address)
+        except DatabaseUnavailable as error:
+            self._services.log.warning("The use of a key was not noted: %s", error)
+            return
+        if first:
+            self._show(f"The key {login.fingerprint} was remembered in the browser. Remove it there if that was not you.")
 
     def _make_relay(self, login: Login, server: UpstreamConnection) -> Relay:
         return Relay(

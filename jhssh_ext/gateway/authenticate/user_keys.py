@@ -157,10 +157,17 @@ class UserKeys:
             found.setdefault(user, set()).add(created)
         return found
 
-    async def used(self, user: str, fingerprint: str, address: str) -> None:
-        """The key (of any source) has just opened a server, from this address."""
-        use = {"user_name": user, "fingerprint": fingerprint, "used": self._clock(), "address": address[:64]}
-        await self._database.run(lambda session: upsert(session, KeyUse, use))
+    async def used(self, user: str, fingerprint: str, address: str) -> bool:
+        """The key (of any source) opens a server, from this address. Is it the first time since an approval had it remembered?"""
+        now = self._clock()
+
+        def work(session: Session) -> bool:
+            before, row = session.get(KeyUse, (user, fingerprint)), session.get(UserKey, (user, fingerprint))
+            first = row is not None and row.source == "approval" and (before is None or before.used < row.added)
+            upsert(session, KeyUse, {"user_name": user, "fingerprint": fingerprint, "used": now, "address": address[:64]})
+            return first
+
+        return await self._database.run(work)
 
     async def _tell(self, user: str, gone: Collection[str]) -> None:
         if gone:
