@@ -6,9 +6,7 @@ reach the gateways from another address of that network, by way of a load balanc
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,31 +14,26 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from ..conftest import python_of
 from ..harness.balancer import balancing
+from ..harness.chromium import log_in
+from ..harness.chromium import running as chromium_running
 from ..harness.gateway import GatewayProcess
-from ..harness.hub import ROOT, Hub
+from ..harness.hub import Hub
 from ..harness.processes import describe
 from ..harness.ssh import HOST, KeyPair, SSHClient
 
-SHOTS = ROOT / "screenshots"
 HOME, ELSEWHERE, PROXY = "127.0.0.1", "127.0.0.3", "127.0.0.9"
 CODE = r"type this code there:\s+([B-Z]{4}-[B-Z]{4})"
 CONFIG = f'c.Gateway.trusted_proxies = ["{PROXY}"]\nc.Gateway.max_approvals_per_user = 3\n'
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no chromium here (Debian: apt-get install chromium)")
-    arguments = ["--disable-gpu", "--disable-dev-shm-usage", *([] if os.geteuid() else ["--no-sandbox"])]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+    with chromium_running() as browser:
         yield browser
-        browser.close()
 
 
 @contextmanager
@@ -58,7 +51,7 @@ def started(folder: Path, config: str) -> Iterator[Hub]:
     assert not left, describe(left)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     with started(tmp_path_factory.mktemp("browser_login"), CONFIG) as hub:
         yield hub
@@ -86,7 +79,7 @@ class Terminal:
         return shown
 
     def waits(self) -> bool:
-        return self.ssh.expect([pexpect.TIMEOUT, "in as owner", pexpect.EOF], timeout=2) == 0
+        return bool(self.ssh.expect([pexpect.TIMEOUT, "in as owner", pexpect.EOF], timeout=2) == 0)
 
     def is_refused(self, code: str) -> str:
         """With this error; what it showed before."""
@@ -105,7 +98,6 @@ class Person:
     hub: Hub
     name: str
     page: Page
-    context: BrowserContext
 
     @property
     def link(self) -> str:
@@ -123,13 +115,6 @@ class Person:
     def reads(self, heading: str | re.Pattern[str]) -> None:
         expect(self.page.get_by_role("heading", level=1)).to_have_text(heading)
 
-    def shot(self, name: str) -> None:
-        """For a person to look at, in both themes."""
-        SHOTS.mkdir(exist_ok=True)
-        for theme in ("light", "dark"):
-            self.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
-            self.page.screenshot(path=SHOTS / f"{name}-{theme}.png", full_page=True)
-
 
 @pytest.fixture
 def person(hub: Hub, chromium: Browser) -> Iterator[Callable[..., Person]]:
@@ -137,16 +122,9 @@ def person(hub: Hub, chromium: Browser) -> Iterator[Callable[..., Person]]:
     contexts: list[BrowserContext] = []
 
     def make(name: str, *, at: Hub = hub) -> Person:
-        context = chromium.new_context(locale="en-US")
-        contexts.append(context)
-        context.set_default_timeout(20_000)
-        page = context.new_page()
-        page.goto(f"{at.url}/hub/login")
-        page.fill("input[name=username]", name)
-        page.fill("input[name=password]", "any")
-        page.click("#login_submit")
-        page.wait_for_url(re.compile("/user/|/hub/home|/hub/spawn"))
-        return Person(at, name, page, context)
+        page = log_in(chromium, at, name)
+        contexts.append(page.context)
+        return Person(at, name, page)
 
     yield make
     for context in contexts:

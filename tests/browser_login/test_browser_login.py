@@ -10,6 +10,7 @@ import pexpect
 import pytest
 from playwright.sync_api import expect
 
+from ..harness.chromium import shoot
 from ..harness.hub import Hub
 from ..harness.ssh import KeyPair
 from .conftest import ELSEWHERE, Person, Terminal
@@ -26,7 +27,7 @@ def test_approved_from_the_same_address_it_goes_on_by_itself(person: Someone, te
     assert alice.link in ssh.ssh.before + str(ssh.ssh.after)
     alice.types(code)
     alice.reads("Let this terminal in?")
-    alice.shot("approval")
+    shoot(alice.page, "login-approval")
     assert ssh.waits()
     alice.presses("Approve")
     alice.reads("Approved")
@@ -47,7 +48,7 @@ def test_from_another_address_a_number_is_typed(person: Someone, terminal: Somew
     expect(alice.page.get_by_text("127.0.0.3")).to_be_visible()
     alice.presses("Approve")
     number = alice.page.locator("#number").inner_text()
-    alice.shot("number")
+    shoot(alice.page, "login-number")
     ssh.ssh.expect("Number shown in the browser: ")
     ssh.ssh.sendline(str((int(number) + 1) % 1_000_000).zfill(6))
     ssh.ssh.expect("Number shown in the browser: ")
@@ -71,7 +72,7 @@ def test_another_user_can_do_nothing_with_a_code(person: Someone, terminal: Some
     code = ssh.code()
     bob.types(code)
     expect(bob.page.get_by_role("alert").first).to_contain_text("No login of bob waits with this code")
-    bob.shot("wrong-code")
+    shoot(bob.page, "login-wrong-code")
     alice.types(code)
     request = alice.page.url
     bob.page.goto(request)
@@ -86,7 +87,7 @@ def test_code_and_form_work_once(person: Someone, terminal: Somewhere) -> None:
     code = ssh.code()
     alice.types(code)
     request = alice.page.url
-    second = alice.context.new_page()
+    second = alice.page.context.new_page()
     second.goto(alice.link)
     second.get_by_label("Code").fill(code)
     second.get_by_role("button", name="Continue").click()
@@ -138,7 +139,7 @@ def test_a_key_is_remembered_in_a_second_step(person: Someone, terminal: Somewhe
     frank, ssh = person("frank"), terminal("frank", key=a_key)
     frank.types(ssh.code())
     expect(frank.page.get_by_text(fingerprint_of(a_key))).to_be_visible()
-    frank.shot("approval-with-key")
+    shoot(frank.page, "login-approval-with-key")
     frank.presses("Approve")
     ssh.is_in()
     box = frank.page.get_by_label(fingerprint_of(a_key))
@@ -146,7 +147,7 @@ def test_a_key_is_remembered_in_a_second_step(person: Someone, terminal: Somewhe
     frank.presses("Remember this key")  # the browser wants a choice
     assert not box.is_checked()
     box.check()
-    frank.shot("remember")
+    shoot(frank.page, "login-remember")
     frank.presses("Remember this key")
     frank.reads("Remembered")
     again = terminal("frank", key=a_key)
