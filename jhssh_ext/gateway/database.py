@@ -27,8 +27,6 @@ READ_ONLY = "jhssh_read_only"
 """execution option of connections that only read"""
 MIGRATION_LOCK = 0x6A687373
 """pg_advisory_lock(): one gateway migrates at a time ("jhss")"""
-MAX_TOGETHER = 200
-"""small transactions made one"""
 BUSY_TIMEOUT = 10.0
 """seconds that a statement waits for SQLite's lock, or for a connection to PostgreSQL"""
 
@@ -56,8 +54,6 @@ class Database:
             event.listen(self._engine, "begin", _begin_sqlite)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
         self._reader = self._engine.execution_options(**{READ_ONLY: True})
-        self._waiting: list[tuple[Callable[[Session], Any], asyncio.Future[Any]]] = []
-        self._together: asyncio.Task[None] | None = None
 
     def _options(self, workers: int) -> dict[str, Any]:
         if self._sqlite:
@@ -67,17 +63,6 @@ class Database:
     async def run(self, work: Callable[[Session], T]) -> T:
         """What ``work`` returns, once it is committed; its exceptions roll back. Raises DatabaseUnavailable."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.run_here, work)
-
-    async def run_together(self, work: Callable[[Session], T]) -> T:
-        """As ``run``, for small ``work`` of which there is much at once: what waits shares a transaction, and its failure.
-
-        Making a transaction durable takes longer than most of what is done in one.
-        """
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, done))
-        if self._together is None:
-            self._together = asyncio.create_task(self._run_waiting())
-        return await done
 
     async def select(self, *statements: Executable) -> list[Sequence[Any]]:
         """The rows of each SELECT; what is being written does not hold them up. Raises DatabaseUnavailable."""
@@ -97,29 +82,6 @@ class Database:
                 return [connection.execute(statement).all() for statement in statements]
         except SQLAlchemyError as error:
             raise DatabaseUnavailable(explanation=f"{_said(error)}. Check database_url.") from error
-
-    async def _run_waiting(self) -> None:
-        """One transaction after the other, as long as there is something to do."""
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
-                await self._run_batch(batch)
-        finally:
-            self._together = None
-
-    async def _run_batch(self, batch: list[tuple[Callable[[Session], Any], asyncio.Future[Any]]]) -> None:
-        works = [work for work, _ in batch]
-        outcomes: list[Any] = await asyncio.gather(self.run(_all(works)), return_exceptions=True)
-        results = outcomes[0]
-        for number, (_, done) in enumerate(batch):
-            if done.done():
-                continue
-            if isinstance(results, asyncio.CancelledError):
-                done.cancel()
-            elif isinstance(results, BaseException):
-                done.set_exception(results)
-            else:
-                done.set_result(results[number])
 
     async def migrate(self) -> None:
         """Makes the tables, or brings them up to date (alembic). Raises DatabaseUnavailable."""
@@ -144,10 +106,6 @@ class Database:
         self._engine.dispose()
 
 
-def _all(works: list[Callable[[Session], Any]]) -> Callable[[Session], list[Any]]:
-    return lambda session: [work(session) for work in works]
-
-
 def sqlite_url(path: str) -> str:
     """The URL of a file."""
     return URL.create("sqlite", database=path).render_as_string(hide_password=False)
@@ -166,18 +124,18 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def upsert(session: Session, table: type[DeclarativeBase], row: dict[str, Any]) -> None:
-    """Makes or replaces a row, given as column name → value. Two who do so at once both succeed."""
+def upsert(session: Session, table: type[DeclarativeBase], rows: Sequence[dict[str, Any]]) -> None:
+    """Makes or replaces rows, each given as column name → value. Two who do so at once both succeed."""
     found = cast(Table, table.__table__)
     keys = [column.name for column in found.primary_key]
     statement = _insert(session, found)
-    others = {name: statement.excluded[name] for name in row if name not in keys}
-    session.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), row)
+    others = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    session.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
 
 
-def insert_missing(session: Session, table: type[DeclarativeBase], row: dict[str, Any]) -> None:
-    """Makes a row where none has its key."""
-    session.execute(_insert(session, cast(Table, table.__table__)).on_conflict_do_nothing(), row)
+def insert_missing(session: Session, table: type[DeclarativeBase], rows: Sequence[dict[str, Any]]) -> None:
+    """Makes those rows whose keys none has."""
+    session.execute(_insert(session, cast(Table, table.__table__)).on_conflict_do_nothing(), rows)
 
 
 def _insert(session: Session, table: Table) -> Any:

@@ -7,17 +7,18 @@ the row (``changes``), and an answer is stored together with the count from befo
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Table, delete, select, update
+from sqlalchemy import ColumnElement, Select, delete, select
 from sqlalchemy.orm import Session
 
 from ...login_names import UserServer
 from ...public_keys import PublicKey
-from ..database import Database, insert_missing
+from ..database import Database, insert_missing, upsert
 from ..tables import KeyCopy
+from ..together import Together
 
 COLUMNS = (KeyCopy.keys, KeyCopy.spawn, KeyCopy.user_created, KeyCopy.checked, KeyCopy.confirmed, KeyCopy.changes)
 
@@ -75,6 +76,7 @@ class KeyCopies:
 
     def __init__(self, database: Database, source: str) -> None:
         self._database, self.source = database, source
+        self._changes = Together(self._change_all)
 
     async def read(self, target: UserServer) -> Copy | None:
         """One indexed read."""
@@ -101,33 +103,44 @@ class KeyCopies:
         None: the source could not say, but nothing has changed either (its server is stopped): what there is stays.
         """
 
-        def work(session: Session) -> Stored:
-            before = self._locked(session, target)
-            current = before.changes == changes
-            if current and 0 < before.checked - asked < MAX_QUESTION:
-                return Stored(True, frozenset())  # another gateway asked later
-            after = replace(before, checked=asked if current else 0.0)
-            if fetched is not None:
-                after = replace(
-                    after,
-                    lines=frozenset(map(line, fetched.keys)),
-                    spawn=fetched.spawn[:64],
-                    created=fetched.created,
-                    confirmed=asked,
-                )
-            self._write(session, target, after)
-            return Stored(current, frozenset(map(_key, before.lines - after.lines)))
+        def change(before: Copy) -> Copy:
+            if before.changes == changes and 0 < before.checked - asked < MAX_QUESTION:
+                return before  # another gateway asked later
+            after = replace(before, checked=asked if before.changes == changes else 0.0)
+            if fetched is None:
+                return after
+            lines = frozenset(map(line, fetched.keys))
+            return replace(after, lines=lines, spawn=fetched.spawn[:64], created=fetched.created, confirmed=asked)
 
-        return await self._database.run_together(work)
+        before, after = await self._change(target, change)
+        return Stored(before.changes == changes, frozenset(map(_key, before.lines - after.lines)))
 
     async def expire(self, target: UserServer) -> None:
         """The keys have changed: the copy counts for nothing until an answer to a question from now on."""
+        await self._change(target, lambda before: replace(before, checked=0.0, changes=before.changes + 1))
 
-        def work(session: Session) -> None:
-            before = self._locked(session, target)
-            self._write(session, target, replace(before, checked=0.0, changes=before.changes + 1))
+    async def _change(self, target: UserServer, change: Callable[[Copy], Copy]) -> tuple[Copy, Copy]:
+        """Replaces a row by what ``change`` makes of it; the row before and after. Many at once share a transaction."""
+        return await self._changes.put((target, change))
 
-        await self._database.run_together(work)
+    async def _change_all(self, wanted: Sequence[tuple[UserServer, Callable[[Copy], Copy]]]) -> list[tuple[Copy, Copy]]:
+        return await self._database.run(lambda session: self._work(session, wanted))
+
+    def _work(self, session: Session, wanted: Sequence[tuple[UserServer, Callable[[Copy], Copy]]]) -> list[tuple[Copy, Copy]]:
+        """Few statements for many rows: while it lasts nobody else writes (SQLite)."""
+        targets = sorted({target for target, _ in wanted})  # in one order for all, so that no two wait for each other
+        copies = self._locked(session, targets)
+        missing = [target for target in targets if target not in copies]
+        if missing:
+            insert_missing(session, KeyCopy, [self._row(target, BLANK) for target in missing])
+            copies |= self._locked(session, missing)
+        outcomes = []
+        for target, change in wanted:
+            before = copies[target]
+            copies[target] = change(before)
+            outcomes.append((before, copies[target]))
+        upsert(session, KeyCopy, [self._row(target, copies[target]) for target in targets])
+        return outcomes
 
     async def forget(self, user: str, server: str | None = None, but: str = "") -> dict[UserServer, frozenset[PublicKey]]:
         """Removes the copies of a user (and server, unless None) but those of the user created ``but``; what keys they had.
@@ -141,7 +154,7 @@ class KeyCopies:
             wanted.append(KeyCopy.user_created.not_in(["", but]))
         (rows,) = await self._database.select(select(KeyCopy.server, *COLUMNS).where(*wanted))
         if rows:
-            await self._database.run_together(lambda session: session.execute(delete(KeyCopy).where(*wanted)))
+            await self._database.run(lambda session: session.execute(delete(KeyCopy).where(*wanted)))
         return {UserServer(user, name): frozenset(map(_key, _copy(row).lines)) for name, *row in rows}
 
     def _is(self, target: UserServer) -> tuple[ColumnElement[bool], ...]:
@@ -150,18 +163,16 @@ class KeyCopies:
     def _select(self, target: UserServer) -> Select:  # type: ignore[type-arg]
         return select(*COLUMNS).where(*self._is(target))
 
-    def _locked(self, session: Session, target: UserServer) -> Copy:
-        """The row, kept from other gateways until the transaction ends; a blank one is made where there is none."""
-        statement = self._select(target).with_for_update()
-        found = session.execute(statement).first()
-        if found is None:
-            insert_missing(session, KeyCopy, self._row(target, BLANK))
-            found = session.execute(statement).first()
-        assert found is not None, "it was made"
-        return _copy(found)
-
-    def _write(self, session: Session, target: UserServer, copy: Copy) -> None:
-        session.execute(update(cast(Table, KeyCopy.__table__)).where(*self._is(target)).values(self._row(target, copy)))
+    def _locked(self, session: Session, targets: Sequence[UserServer]) -> dict[UserServer, Copy]:
+        """Those rows that there are, kept from other gateways until the transaction ends."""
+        rows = session.execute(
+            select(KeyCopy.user, KeyCopy.server, *COLUMNS)
+            .where(KeyCopy.source == self.source, KeyCopy.user.in_(sorted({target.user for target in targets})))
+            .order_by(KeyCopy.user, KeyCopy.server)
+            .with_for_update()
+        )
+        found = {UserServer(user, server): row for user, server, *row in rows}
+        return {target: _copy(found[target]) for target in targets if target in found}
 
     def _row(self, target: UserServer, copy: Copy) -> dict[str, Any]:
         return {

@@ -164,7 +164,7 @@ class UserKeys:
         def work(session: Session) -> bool:
             before, row = session.get(KeyUse, (user, fingerprint)), session.get(UserKey, (user, fingerprint))
             first = row is not None and row.source == "approval" and (before is None or before.used < row.added)
-            upsert(session, KeyUse, {"user_name": user, "fingerprint": fingerprint, "used": now, "address": address[:64]})
+            upsert(session, KeyUse, [{"user_name": user, "fingerprint": fingerprint, "used": now, "address": address[:64]}])
             return first
 
         return await self._database.run(work)
