@@ -9,6 +9,7 @@ from sqlalchemy import select
 from ...public_keys import parse_line
 from ..database import Database
 from ..tables import KeyCopy, KeyUse
+from .key_sources.user_server import UserServerKeys
 
 MAX_LISTED = 200
 
@@ -18,9 +19,9 @@ class CopiedKey:
     """One key of which the gateway has a copy. Times are seconds since 1970."""
 
     source: str
-    """name of the key source: "servers", or that of a site"""
-    server: str
-    """where ``source`` is the user's servers: which of them"""
+    """name of the key source"""
+    server: str | None
+    """the one server that it opens; None: all of the user's"""
     type: str
     fingerprint: str
     last_used: float | None
@@ -47,5 +48,6 @@ class KeyListing:
             for line in lines.splitlines()[: MAX_LISTED - len(found)]:
                 key = parse_line(line)
                 when, address = used.get(key.fingerprint, (None, ""))
-                found.append(CopiedKey(source, server, key.type, key.fingerprint, when, address))
+                opens = server if source == UserServerKeys.name else None
+                found.append(CopiedKey(source, opens, key.type, key.fingerprint, when, address))
         return found

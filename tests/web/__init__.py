@@ -1,0 +1,1 @@
+"""The gateway's pages in a real Chromium, before real Hubs."""
