@@ -106,6 +106,7 @@ HOSTILE: dict[str, Answer] = {
     "forbidden": answering(403, b"{}"),
     "1 GB": answering(200, b"x" * (MAX_ANSWER + 1), Content_Type=ANSWER_TYPE),
     "too many keys": key_store({"keys": [{"public_key": ""}] * (MAX_KEYS + 1)}),
+    "a million keys": answering(200, b'{"keys":[' + b'{"public_key":""},' * 10**6, Content_Type=ANSWER_TYPE),
     "many keys of an object": key_store({str(number): None for number in range(50000)}),
     "no list": key_store({"keys": {"public_key": LINES[0]}}),
     "no object": key_store([listed(LINES)]),
