@@ -205,11 +205,16 @@ Type, in another terminal:
     ssh -p {ssh_port} alice@127.0.0.1
 
   "Are you sure you want to continue connecting?"  yes, if it shows {host_key}
+  "Approve this login in your browser"             open the link, log in as alice, type the code and approve; the browser
+                                                   shows a number to type into the terminal
+
+Her server is started, and you are in it. Without a browser, with a token as password (others are made on {url}/hub/token):
+
+    ssh -p {ssh_port} -o PreferredAuthentications=password alice@127.0.0.1
+
   "alice@127.0.0.1's password:"                    {token}
 
-Her server is started, and you are in it. The password is an API token: others are made on {url}/hub/token
-
-To come in with your key from now on (a new one: ssh-keygen -t ed25519), type this, with the same password:
+To come in with your key from now on (a new one: ssh-keygen -t ed25519), type this, and approve it in the same way:
 
     ssh-copy-id -p {ssh_port} alice@127.0.0.1
 
