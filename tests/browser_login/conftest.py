@@ -7,6 +7,7 @@ reach the gateways from another address of that network, by way of a load balanc
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,11 @@ import pexpect
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from jhssh_ext.gateway.database import sqlite_url
+
 from ..conftest import python_of
-from ..harness.balancer import balancing
+from ..harness import postgresql
+from ..harness.balancer import Balancer, balancing
 from ..harness.chromium import log_in
 from ..harness.chromium import running as chromium_running
 from ..harness.gateway import GatewayProcess
@@ -36,15 +40,48 @@ def chromium() -> Iterator[Browser]:
         yield browser
 
 
+@dataclass
+class Site:
+    """A Hub, the balancer before its gateways' pages, and the gateway to which terminals connect."""
+
+    hub: Hub
+    balancer: Balancer
+    gateway: GatewayProcess
+    config: str
+
+    @property
+    def page_gateway(self) -> GatewayProcess:
+        assert self.hub.gateway is not None
+        return self.hub.gateway
+
+    @contextmanager
+    def another(self, config: str = "") -> Iterator[GatewayProcess]:
+        """One more gateway of this Hub."""
+        ours = self.page_gateway
+        folder = self.hub.folder / f"gateway-{secrets.token_hex(4)}"
+        folder.mkdir()
+        made = GatewayProcess(
+            folder, self.hub.python, hub_url=self.hub.url, mark=self.hub.mark, token=ours.token, managed=False,
+            config=self.config + config,
+        )  # fmt: skip
+        made.keys = ours.keys
+        made.start()
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
 @contextmanager
-def started(folder: Path, config: str) -> Iterator[Hub]:
+def running(folder: Path, database_url: str) -> Iterator[Site]:
+    config = CONFIG + f"c.Gateway.database_url = {database_url!r}\n"
     hub = Hub(folder, python_of("hub6"), gateway_config=config)
     assert hub.gateway is not None
     with balancing([hub.gateway.http_port], PROXY) as balancer:
         hub.gateway.url = f"http://127.0.0.1:{balancer.port}"
         try:
             hub.start()
-            yield hub
+            yield Site(hub, balancer, hub.gateway, config)
         finally:
             hub.stop()
     left = hub.processes()
@@ -52,9 +89,26 @@ def started(folder: Path, config: str) -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="package")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with started(tmp_path_factory.mktemp("browser_login"), CONFIG) as hub:
-        yield hub
+def one_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("one-gateway")
+    with running(folder, sqlite_url(str(folder / "gateway.sqlite"))) as site:
+        yield site
+
+
+@pytest.fixture(scope="package")
+def two_gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """With a PostgreSQL: pages are the first's, terminals connect to the second."""
+    with postgresql.running() as url, running(tmp_path_factory.mktemp("two-gateways"), url) as site, site.another() as second:
+        site.gateway = second
+        yield site
+
+
+@pytest.fixture(params=["one_gateway", "two_gateways"])
+def site(request: pytest.FixtureRequest) -> Site:
+    """Each in turn."""
+    site = request.getfixturevalue(request.param)
+    assert isinstance(site, Site)
+    return site
 
 
 @dataclass
@@ -117,14 +171,14 @@ class Person:
 
 
 @pytest.fixture
-def person(hub: Hub, chromium: Browser) -> Iterator[Callable[..., Person]]:
+def person(site: Site, chromium: Browser) -> Iterator[Callable[..., Person]]:
     """A browser of a user's own, at the address HOME: ``person("alice")``."""
     contexts: list[BrowserContext] = []
 
-    def make(name: str, *, at: Hub = hub) -> Person:
-        page = log_in(chromium, at, name)
+    def make(name: str) -> Person:
+        page = log_in(chromium, site.hub, name)
         contexts.append(page.context)
-        return Person(at, name, page)
+        return Person(site.hub, name, page)
 
     yield make
     for context in contexts:
@@ -132,18 +186,15 @@ def person(hub: Hub, chromium: Browser) -> Iterator[Callable[..., Person]]:
 
 
 @pytest.fixture
-def terminal(hub: Hub, tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+def terminal(site: Site, tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     """Someone's terminal, where ``ssh NAME@hub`` was typed: ``terminal("alice")``, at the address HOME unless said otherwise."""
     terminals: list[Terminal] = []
 
-    def make(
-        name: str, *, key: KeyPair | None = None, address: str = HOME, gateway: GatewayProcess | None = None, at: Hub = hub
-    ) -> Terminal:
-        gateway = gateway or at.gateway
-        assert gateway is not None
+    def make(name: str, *, key: KeyPair | None = None, address: str = HOME, gateway: GatewayProcess | None = None) -> Terminal:
+        gateway = gateway or site.gateway
         client = SSHClient(
             tmp_path / f"terminal-{len(terminals)}", port=gateway.ssh_port, host_key=gateway.host_key, user=name, key=key,
-            browser=True, options=[f"BindAddress {address}"], mark=at.mark,
+            browser=True, options=[f"BindAddress {address}"], mark=site.hub.mark,
         )  # fmt: skip
         ssh = pexpect.spawn(
             "ssh", ["-F", str(client.config), "-tt", HOST, "echo in as owner"],

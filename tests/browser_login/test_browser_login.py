@@ -10,10 +10,11 @@ import pexpect
 import pytest
 from playwright.sync_api import expect
 
+from jhssh_ext.gateway.authenticate.approvals import LOST_AFTER
+
 from ..harness.chromium import shoot
-from ..harness.hub import Hub
 from ..harness.ssh import KeyPair
-from .conftest import ELSEWHERE, Person, Terminal
+from .conftest import ELSEWHERE, Person, Site, Terminal
 
 pytestmark = pytest.mark.slow
 
@@ -125,8 +126,8 @@ def test_a_flood_of_requests_leaves_room_for_others(person: Someone, terminal: S
         pytest.fail("no room though one is gone")
 
 
-def test_users_and_nobody_see_the_same(terminal: Somewhere, hub: Hub) -> None:
-    hub.create_user("erin")
+def test_users_and_nobody_see_the_same(terminal: Somewhere, site: Site) -> None:
+    site.hub.create_user("erin")
     shown = []
     for name in ("erin", "nobody-of-that-name"):
         ssh = terminal(name)
@@ -174,6 +175,52 @@ def test_from_another_address_no_key_is_remembered(person: Someone, terminal: So
     expect(alice.page.get_by_role("radio")).to_have_count(0)
     alice.page.goto(request)
     expect(alice.page.get_by_role("radio")).to_have_count(0)
+
+
+def test_it_expires(person: Someone, terminal: Somewhere, site: Site) -> None:
+    with site.another("c.Gateway.approval_timeout = 10\n") as hasty:
+        alice, late, later = person("alice"), terminal("alice", gateway=hasty), terminal("alice", gateway=hasty)
+        codes = [late.code(), later.code()]
+        alice.types(codes[0])
+        alice.reads("Let this terminal in?")
+        late.is_refused("APPROVAL_EXPIRED")
+        later.is_refused("APPROVAL_EXPIRED")
+        alice.presses("Approve")
+        alice.reads("404")
+        alice.types(codes[1])
+        expect(alice.page.get_by_role("alert").first).to_contain_text("No login of alice waits")
+
+
+def test_the_gateway_of_the_terminal_is_killed(person: Someone, terminal: Somewhere, site: Site) -> None:
+    with site.another() as doomed:
+        alice, ssh = person("alice"), terminal("alice", gateway=doomed)
+        alice.types(ssh.code())
+        doomed.kill()
+        ssh.ssh.expect(pexpect.EOF)
+        alice.page.wait_for_timeout(1000 * LOST_AFTER)
+        alice.presses("Approve")
+        alice.reads("404")
+        again = terminal("alice")
+        alice.types(again.code())
+        alice.presses("Approve")
+        again.is_in()
+
+
+def test_the_gateway_of_the_page_is_killed(person: Someone, terminal: Somewhere, site: Site) -> None:
+    alice = person("alice")
+    with site.another() as survivor:
+        ssh = terminal("alice", gateway=survivor)
+        alice.types(ssh.code())
+        alice.reads("Let this terminal in?")
+        site.balancer.targets = [site.page_gateway.http_port, survivor.http_port]
+        site.page_gateway.kill()
+        try:
+            alice.presses("Approve")
+            alice.reads("Approved")
+            ssh.is_in()
+        finally:
+            site.page_gateway.start()
+            site.balancer.targets = [site.page_gateway.http_port]
 
 
 def test_who_hangs_up_cannot_be_approved(person: Someone, terminal: Somewhere) -> None:
