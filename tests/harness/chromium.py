@@ -47,5 +47,5 @@ def shoot(page: Page, name: str) -> None:
     """The whole page in both themes, for a person to look at."""
     SHOTS.mkdir(exist_ok=True)
     for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
         page.screenshot(path=SHOTS / f"{name}-{theme}.png", full_page=True)

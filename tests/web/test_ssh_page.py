@@ -139,6 +139,7 @@ def test_every_server_has_its_command_and_one_press_copies_it(hub: Hub, window: 
     expect(page.get_by_label("fingerprint of the host key", exact=True)).to_have_text(
         parse_line(hub.gateway.host_key).fingerprint
     )
+    assert "Host hub-gpu\n    HostName 127.0.0.1\n" in page.get_by_label("configuration for gpu", exact=True).inner_text()
     shoot(page, "ssh-page-open")
 
 

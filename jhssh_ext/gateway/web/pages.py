@@ -116,7 +116,8 @@ class BasePage(Handler):
         if not is_top_level(self.request.headers):
             raise PageError(
                 403,
-                "This page opens in a browser's window alone, over HTTPS. Open its address by hand, in a current browser.",
+                "This page opens only in a window of a current browser, over HTTPS. If that is what you did, a script of another "
+                "page of this hub stands between (a service worker): clear this site's data in your browser, and log in again.",
             )
 
     def set_default_headers(self) -> None:
@@ -250,6 +251,11 @@ def _shown(value: Any) -> Any:
     return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value, MAX_TEXT)
 
 
+def _lines(text: str) -> Markup:
+    """Text that has lines."""
+    return Markup("\n").join(_shown(line) for line in text.splitlines())
+
+
 def _time(seconds: float) -> Markup:
     moment = datetime.fromtimestamp(seconds, timezone.utc)
     return Markup('<time datetime="{}">{}</time>').format(
@@ -275,4 +281,4 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters.update(time=_time, size=_size)
+TEMPLATES.filters.update(time=_time, size=_size, lines=_lines)

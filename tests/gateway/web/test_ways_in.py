@@ -1,0 +1,66 @@
+"""Commands and configuration as OpenSSH takes them."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from jhssh_ext.gateway.web.ways_in import Door
+from jhssh_ext.login_names import UserServer
+from jhssh_ext.public_keys import PublicKey
+
+KEY = PublicKey("ssh-ed25519", b"\0\0\0\x0bssh-ed25519" + b"\0\0\0\x20" + bytes(32), "comment")
+
+
+def door(port: int = 2222, separator: str = "+") -> Door:
+    return Door("hub.example.org", port, KEY, separator)
+
+
+@pytest.mark.parametrize(
+    ("port", "target", "ssh"),
+    [
+        (2222, UserServer("alice"), "ssh -p 2222 alice@hub.example.org"),
+        (22, UserServer("alice"), "ssh alice@hub.example.org"),
+        (22, UserServer("alice", "gpu"), "ssh alice+gpu@hub.example.org"),
+        (22, UserServer("alice@example.org"), "ssh -o User=alice@example.org hub.example.org"),
+        (22, UserServer("a; rm -rf ~"), "ssh -o User='a; rm -rf ~' hub.example.org"),
+        (22, UserServer("-oProxyCommand=x"), "ssh -o User=-oProxyCommand=x hub.example.org"),
+    ],
+)
+def test_the_command_names_the_login(port: int, target: UserServer, ssh: str) -> None:
+    way = door(port).way_to(target)
+    assert way is not None
+    assert way.ssh == ssh
+    assert shlex.split(way.ssh)[-1] in ("hub.example.org", f"{target.user}@hub.example.org", "alice+gpu@hub.example.org")
+
+
+def test_the_configuration_is_read_by_ssh(tmp_path: Path) -> None:
+    way = door().way_to(UserServer("alice", "gpu"))
+    assert way is not None
+    (tmp_path / "config").write_text(way.config)
+    done = subprocess.run(
+        ["ssh", "-G", "-F", str(tmp_path / "config"), way.alias], capture_output=True, text=True, check=True, timeout=20
+    )
+    said = set(done.stdout.splitlines())
+    assert {"hostname hub.example.org", "port 2222", "user alice+gpu"} <= said
+
+
+@pytest.mark.parametrize("target", [UserServer('a"b'), UserServer("a b"), UserServer("%h"), UserServer("alice", "g*")])
+def test_what_ssh_config_would_read_as_more_than_a_name_has_none(target: UserServer) -> None:
+    way = door().way_to(target)
+    assert way is not None
+    assert (way.alias, way.config) == ("", "")
+
+
+def test_without_a_separator_there_is_no_way_to_named_servers() -> None:
+    assert door(separator="").way_to(UserServer("alice", "gpu")) is None
+    assert door(separator="").way_to(UserServer("alice")) is not None
+
+
+@pytest.mark.parametrize(("port", "host"), [(22, "hub.example.org"), (2222, "[hub.example.org]:2222")])
+def test_the_line_for_known_hosts(port: int, host: str) -> None:
+    assert door(port).known_hosts == f"{host} ssh-ed25519 {base64.b64encode(KEY.blob).decode()}"
