@@ -1,0 +1,312 @@
+"""What all pages share: whom they answer, what a browser may do with them, login at the Hub, forms, what others wrote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import asyncssh
+import pytest
+import pytest_asyncio
+from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import create_signed_value
+
+from jhssh_ext.errors import HubUnavailable
+from jhssh_ext.gateway.authenticate.key_listing import KeyListing
+from jhssh_ext.gateway.authenticate.login import Login
+from jhssh_ext.gateway.authenticate.nonces import Nonces
+from jhssh_ext.gateway.authenticate.sessions import Sessions
+from jhssh_ext.gateway.authenticate.user_keys import UserKeys
+from jhssh_ext.gateway.connect.hub_client import HubClient
+from jhssh_ext.gateway.connect.hub_models import ServerModel, TokenModel, UserModel
+from jhssh_ext.gateway.database import Database, sqlite_url
+from jhssh_ext.gateway.observe.metrics import Metrics
+from jhssh_ext.gateway.web.app import Health, make_app
+from jhssh_ext.gateway.web.hub_login import HubLogin
+from jhssh_ext.gateway.web.pages import Site
+from jhssh_ext.gateway.web.ssh_page import PURPOSE
+from jhssh_ext.gateway.web.ways_in import Door
+from jhssh_ext.login_names import UserServer
+from jhssh_ext.public_keys import PublicKey, parse_line
+
+PREFIX = "/services/ssh/"
+ACCESS = frozenset({"access:services!service=ssh"})
+TOP_LEVEL = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+HOST_KEY = PublicKey("ssh-ed25519", b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(32))
+KEY = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
+
+
+class FakeHub(HubClient):
+    """Tokens are named for their users."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.scopes = ACCESS
+
+    async def identify(self, token: str) -> TokenModel | None:
+        if self.down:
+            raise HubUnavailable
+        return TokenModel(token, "user", self.scopes, admin=token == "admin") if token in ("alice", "bob", "admin") else None
+
+    async def user(self, name: str) -> UserModel | None:
+        return UserModel(name, {"": ServerModel("", False, None)}, created="2026")
+
+
+def login() -> HubLogin:
+    return HubLogin(
+        api_url="http://127.0.0.1:1/hub/api",
+        api_token="t" * 32,
+        client_id="service-ssh",
+        prefix=PREFIX,
+        hub_path="/hub/",
+        hub_host="",
+    )
+
+
+@dataclass
+class Pages:
+    url: str
+    site: Site
+    hub: FakeHub
+    notes: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
+
+    async def ask(
+        self,
+        path: str = "",
+        *,
+        user: str = "alice",
+        headers: Mapping[str, str] = TOP_LEVEL,
+        form: Mapping[str, str] | None = None,
+    ) -> HTTPResponse:
+        """As a browser in which that user is logged in here ("": nobody)."""
+        sent = dict(headers)
+        if user:
+            value = create_signed_value(self.site.login.cookie_secret, "service-ssh", user).decode()
+            sent["Cookie"] = f"service-ssh={value}"
+        return await AsyncHTTPClient(force_instance=True).fetch(
+            self.url + PREFIX + path,
+            method="GET" if form is None else "POST",
+            body=None if form is None else urlencode(form),
+            headers=sent,
+            follow_redirects=False,
+            raise_error=False,
+        )
+
+
+@pytest_asyncio.fixture
+async def pages(tmp_path: Path) -> AsyncIterator[Pages]:
+    database = Database(sqlite_url(str(tmp_path / "gateway.sqlite")))
+    await database.migrate()
+    hub, notes = FakeHub(), list[tuple[str, Mapping[str, str]]]()
+    sessions = Sessions(database)
+    site = Site(
+        hub=hub,
+        login=login(),
+        nonces=Nonces(database),
+        user_keys=UserKeys(database),
+        key_listing=KeyListing(database),
+        sessions=sessions,
+        prefix=PREFIX,
+        hub_url="/hub/",
+        door=Door("hub.example.org", 22, HOST_KEY, "+"),
+        note=lambda event, values: notes.append((event, values)),
+    )
+    app = make_app(PREFIX, health=Health(), metrics=Metrics(), hub=hub, keys=None, site=site)
+    server = HTTPServer(app)
+    (listening,) = bind_sockets(0, "127.0.0.1")
+    server.add_socket(listening)
+    yield Pages(f"http://127.0.0.1:{listening.getsockname()[1]}", site, hub, notes)
+    server.stop()
+    await server.close_all_connections()
+    await sessions.close()
+    await database.close()
+
+
+def text(response: HTTPResponse) -> str:
+    return response.body.decode()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("path", ["", "admin", "keys/add", "oauth_callback?code=x&state=y"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"},
+        {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script"},
+        {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+        {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "empty"},
+        {**TOP_LEVEL, "Service-Worker-Navigation-Preload": "true"},
+    ],
+    ids=["no headers", "fetch", "script", "frame", "service worker", "preload"],
+)
+async def test_only_a_window_gets_a_page(pages: Pages, path: str, headers: dict[str, str]) -> None:
+    answer = await pages.ask(path, user="admin", headers=headers)
+    assert answer.code == 403
+    assert "nonce" not in re.sub(r'nonce="[^"]*"', "", text(answer)), "but for those of style sheets"
+    assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.asyncio
+async def test_a_page_is_sandboxed_and_framed_by_nobody(pages: Pages) -> None:
+    answer = await pages.ask()
+    assert answer.code == 200
+    rules = dict(rule.split(" ", 1) for rule in answer.headers["Content-Security-Policy"].split("; "))
+    assert rules["sandbox"] == "allow-forms allow-scripts"
+    assert rules["frame-ancestors"] == rules["default-src"] == rules["base-uri"] == "'none'"
+    assert rules["form-action"] == rules["img-src"] == "'self'"
+    assert rules["script-src"] == rules["style-src"]
+    source = re.fullmatch(r"'nonce-([\w-]{20,})'", rules["script-src"])
+    assert source
+    assert f'nonce="{source[1]}"' in text(answer)
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert (await pages.ask()).headers["Content-Security-Policy"] != answer.headers["Content-Security-Policy"]
+    admin = (await pages.ask("admin", user="admin")).headers["Content-Security-Policy"]
+    assert "sandbox allow-forms;" in admin
+    assert "script-src 'none'" in admin
+
+
+@pytest.mark.asyncio
+async def test_who_is_not_logged_in_is_sent_to_the_hub(pages: Pages) -> None:
+    answer = await pages.ask("?done=added", user="")
+    assert answer.code == 303
+    target = urlsplit(answer.headers["Location"])
+    assert target.path == "/hub/api/oauth2/authorize"
+    (state,) = parse_qs(target.query)["state"]
+    (cookie,) = answer.headers.get_list("Set-Cookie")
+    assert {"HttpOnly", "Secure", "SameSite=None", f"Path={PREFIX}"} <= set(cookie.split("; "))
+    assert pages.site.login.get_next_url(state) == PREFIX + "?done=added"
+
+
+@pytest.mark.asyncio
+async def test_a_token_opens_no_page(pages: Pages) -> None:
+    for path, headers in (("?token=alice", TOP_LEVEL), ("", {**TOP_LEVEL, "Authorization": "token alice"})):
+        answer = await pages.ask(path, user="", headers=headers)
+        assert answer.code == 303
+        assert answer.headers["Location"].startswith("/hub/api/oauth2/authorize")
+
+
+@pytest.mark.asyncio
+async def test_a_cookie_of_another_service_opens_no_page(pages: Pages) -> None:
+    for secret, name in ((b"x" * 32, "service-ssh"), (pages.site.login.cookie_secret, "service-other")):
+        value = create_signed_value(secret, name, "alice").decode()
+        answer = await pages.ask(user="", headers={**TOP_LEVEL, "Cookie": f"service-ssh={value}"})
+        assert answer.code == 303
+
+
+@pytest.mark.asyncio
+async def test_without_the_scope_there_is_a_sentence(pages: Pages) -> None:
+    pages.hub.scopes = frozenset({"access:services!service=other"})
+    answer = await pages.ask()
+    assert answer.code == 403
+    assert "access:services!service=ssh" in text(answer)
+
+
+@pytest.mark.asyncio
+async def test_a_hub_that_does_not_answer_is_named(pages: Pages) -> None:
+    pages.hub.down = True
+    answer = await pages.ask()
+    assert answer.code == 503
+    assert "[HUB_UNAVAILABLE]" in text(answer)
+
+
+@pytest.mark.asyncio
+async def test_the_admin_page_is_for_admins_and_who_has_the_scope(pages: Pages) -> None:
+    assert (await pages.ask("admin")).code == 403
+    assert (await pages.ask("admin", user="admin")).code == 200
+    nonce = await pages.site.nonces.make("alice", "admin page")
+    assert (await pages.ask("admin/connections/end", form={"nonce": nonce, "session": "x", "user": "bob"})).code == 403
+    object.__setattr__(pages.site, "admin_scope", "custom:jhssh:admin")
+    assert (await pages.ask("admin")).code == 403
+    pages.hub.scopes = ACCESS | {"custom:jhssh:admin"}
+    assert (await pages.ask("admin")).code == 200
+
+
+@pytest.mark.asyncio
+async def test_a_form_works_once_for_its_user_and_purpose(pages: Pages) -> None:
+    make = pages.site.nonces.make
+    wrong = ["", "x" * 43, "x" * 5000, await make("bob", PURPOSE), await make("alice", "admin page")]
+    for nonce in wrong:
+        answer = await pages.ask("keys/add", form={"public_key": KEY, "nonce": nonce})
+        assert answer.code == 403, nonce
+    assert await pages.site.user_keys.list("alice", "2026") == []
+    right = {"public_key": KEY + " me@laptop", "nonce": await make("alice", PURPOSE)}
+    answer = await pages.ask("keys/add", form=right)
+    assert (answer.code, answer.headers["Location"]) == (303, PREFIX + "?done=added#keys")
+    assert (await pages.ask("keys/add", form=right)).code == 403
+    assert [event for event, _ in pages.notes] == ["key added"]
+
+
+@pytest.mark.asyncio
+async def test_others_keys_and_connections_are_out_of_reach(pages: Pages) -> None:
+    ended: list[object] = []
+    id = await pages.site.sessions.opened(
+        Login(UserServer("bob"), "password", "", "192.0.2.1", may_start=True), ended.append, lambda: (0, 0)
+    )
+    key = parse_line(KEY)
+    await pages.site.user_keys.add("bob", "2026", key, "page")
+    for path, form in (
+        ("connections/end", {"session": id}),
+        ("keys/remove", {"fingerprint": key.fingerprint}),
+        ("keys/renew", {"fingerprint": key.fingerprint}),
+    ):
+        nonce = await pages.site.nonces.make("alice", PURPOSE)
+        assert (await pages.ask(path, form={**form, "nonce": nonce})).code == 404, path
+    assert ended == []
+    assert len(await pages.site.user_keys.list("bob", "2026")) == 1
+    assert "192.0.2.1" not in text(await pages.ask())
+
+
+@pytest.mark.asyncio
+async def test_what_others_wrote_is_text(pages: Pages) -> None:
+    login_ = Login(UserServer("<b>eve</b>", "\x1b[31mx"), "password", "", '"><script>1</script>', may_start=True)
+    await pages.site.sessions.opened(login_, lambda _: None, lambda: (0, 1234567))
+    shown = text(await pages.ask("admin", user="admin"))
+    assert "&lt;b&gt;eve&lt;/b&gt;" in shown
+    assert "<script>1" not in shown
+    assert "\x1b" not in shown
+    assert "1.2 MB" in shown
+    page = text(await pages.ask("?done=<script>"))
+    assert "<script>" not in page
+
+
+@pytest.mark.asyncio
+async def test_a_theme_is_remembered_and_nothing_else(pages: Pages) -> None:
+    answer = await pages.ask("?theme=dark")
+    assert (answer.code, answer.headers["Location"]) == (303, PREFIX)
+    assert answer.headers["Set-Cookie"].startswith("jhssh-theme=dark;")
+    assert (await pages.ask("?theme=x")).code == 200
+    value = create_signed_value(pages.site.login.cookie_secret, "service-ssh", "alice").decode()
+    for theme, shown in (("dark", True), ('"><b', False)):
+        headers = {**TOP_LEVEL, "Cookie": f"service-ssh={value}; jhssh-theme={theme}"}
+        assert ("data-bs-theme=" in text(await pages.ask(user="", headers=headers))) is shown
+
+
+@pytest.mark.asyncio
+async def test_style_sheet_and_script_are_for_everybody(pages: Pages) -> None:
+    for name in ("page.css", "page.js"):
+        answer = await pages.ask(f"static/{name}", user="", headers={})
+        assert answer.code == 200
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert (await pages.ask("static/../pages.py", user="", headers={})).code in (403, 404)
+
+
+def test_a_login_may_be_finished_by_another_gateway() -> None:
+    state = login().generate_state(PREFIX + "login", code_verifier="v", cookie_name="c")
+    other = login()
+    assert other.get_next_url(state) == PREFIX + "login"
+    assert other.get_code_verifier(state) == "v"
+    assert other.get_state_cookie_name(state) == "c"
+
+
+@pytest.mark.parametrize("state", ["", "x", "ä", "gAAAAABn" + "A" * 100])
+def test_a_state_that_is_none_of_ours_leads_to_the_page(state: str) -> None:
+    assert login().get_next_url(state) == PREFIX
+    assert login().get_code_verifier(state) is None
+    assert login().get_state_cookie_name(state) == "service-ssh-oauth-state"
