@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from typing import Any
 
 import asyncssh
 import pytest
@@ -378,3 +379,33 @@ async def test_sha1_signatures_are_not_announced(door: Door) -> None:
     assert b"rsa-sha2-256" in connection._server_sig_algs
     assert b"ssh-rsa" not in connection._server_sig_algs
     connection.abort()
+
+
+async def test_a_connection_is_listed_while_it_is_open_and_is_ended_on_demand(door: Door) -> None:
+    door.register(ALICE, door.key)
+    sessions = door.services.sessions
+    async with await door.connect("alice", client_keys=[door.key]) as connection:
+        await connection.run("hello", input="abc")
+        (found,) = await sessions.list("alice")
+        assert (found.fingerprint, found.address) == (door.key.get_fingerprint(), "127.0.0.1")
+        assert found.from_client > 0 < found.from_server
+        assert await sessions.end(found.id)
+        await connection.wait_closed()
+    await door.record.end.wait()
+    assert await sessions.list() == []
+
+
+async def test_a_key_that_is_removed_between_proof_and_entry_opens_nothing(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    door.register(ALICE, door.key)
+    opened = door.services.sessions.opened
+
+    async def and_just_before(*arguments: Any) -> str:
+        door.keys.clear()
+        await door.services.entry._keys.refresh(ALICE)
+        return await opened(*arguments)
+
+    monkeypatch.setattr(door.services.sessions, "opened", and_just_before)
+    with pytest.raises(asyncssh.DisconnectError, match="CONNECTION_ENDED"):
+        await door.connect("alice", client_keys=[door.key])
+    assert door.record.logins == []
+    assert await door.services.sessions.list() == []
