@@ -78,6 +78,7 @@ class DecisionPage(ApprovalPage):
         if decision == "deny":
             if not await self.browser_login.approvals.deny(self.viewer.name, id):
                 raise PageError(410, OVER)
+            self._note("login denied", request)
             return self.render_page("login_done.html", title="Denied", sentence="The login was refused.")
         if decision == "remember":
             return await self._remember(request)
@@ -89,9 +90,11 @@ class DecisionPage(ApprovalPage):
             number = await approvals.approve_by_number(user, request.id)
             if number is None:
                 raise PageError(410, OVER)
+            self._note("login approved by number", request)
             return self.render_page("login_number.html", number=number, request=request)
         if not await approvals.approve(user, request.id):
             raise PageError(410, OVER)
+        self._note("login approved", request)
         return await self._show(replace(request, state="approved"))
 
     async def _remember(self, request: Request) -> None:
@@ -103,11 +106,17 @@ class DecisionPage(ApprovalPage):
             raise PageError(400, "No key was chosen, or it is too late. Nothing is remembered.")
         key = parse_line(f"{found.line} login from {request.address}")
         await self.site.user_keys.add(self.viewer.name, user.created, key, "approval")
+        self.site.note("key remembered", {"user": self.viewer.name, "fingerprint": key.fingerprint, "address": request.address})
         self.render_page(
             "login_done.html",
             title="Remembered",
             sentence=f"The key {key.fingerprint} opens all your servers from now on. Remove it on the SSH page.",
         )
+
+    def _note(self, event: str, request: Request) -> None:
+        target = request.target
+        values = {"user": target.user, "server": target.server, "address": request.address, "browser": self.browser_address}
+        self.site.note(event, values)
 
     async def _found(self, id: str) -> Request:
         found = await self.browser_login.approvals.of(self.viewer.name, id)

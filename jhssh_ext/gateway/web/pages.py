@@ -51,7 +51,10 @@ class Viewer:
     """The Hub's user before the browser."""
 
     name: str
+    hub_admin: bool
+    """an admin of the Hub"""
     admin: bool
+    """that, or an admin here"""
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,7 @@ class Page(HubOAuthenticated, BasePage):
                 403,
                 f"Your account has no access to this service. It needs the scope access:services!service={self.site.service}.",
             )
-        return Viewer(owner.name, owner.admin or self.site.admin_scope in owner.scopes)
+        return Viewer(owner.name, owner.admin, owner.admin or self.site.admin_scope in owner.scopes)
 
     async def nonce(self, purpose: str) -> str:
         """For the forms of this view of the page: the first that is sent uses it up. Raises DatabaseUnavailable."""
@@ -232,6 +235,12 @@ class LoginCallback(BasePage, HubOAuthCallbackHandler):
 
     def initialize(self) -> None:
         self.hub_auth = self.site.login
+
+    async def prepare(self) -> None:
+        # A script of another page would read the code in the address of an error (Response.url), unused. Made for a state of its
+        # author's, it would make that one's browser the user's.
+        if not is_top_level(self.request.headers):
+            self.redirect(self.site.prefix, status=303)
 
     def get_current_user(self) -> None:
         """Nobody: as in Page."""
