@@ -149,12 +149,14 @@ async def measure(folder: Path, count: int) -> list[tuple[str, float, float, str
     (folder / "login_key.pub").write_text(line)
     subprocess.run([sys.executable, "-m", "jhssh_ext.gateway", "keys", "init", "--dir", str(folder / "keys")], check=True,
                    stdout=subprocess.DEVNULL)  # fmt: skip
-    with process(["-m", "bench.simulated_hub", str(folder), str(count)], folder, "hub.log"):
-        wait_for((folder / "hub.json").exists, "the simulated Hub")
+    with contextlib.ExitStack() as simulated:
+        for what in ("servers", "hub"):
+            simulated.enter_context(process(["-m", "bench.simulated_hub", str(folder), str(count), what], folder, f"{what}.log"))
+            wait_for((folder / f"{what}.json").exists, f"the simulated {what}")
         hub = json.loads((folder / "hub.json").read_text())
         ssh_port, http_port, database = free_port(), free_port(), sqlite_url(str(folder / "gateway.sqlite"))
         (folder / "config.py").write_text(
-            CONFIG.format(ssh_port=ssh_port, http_port=http_port, hub_port=hub["port"], token=hub["gateway"],
+            CONFIG.format(ssh_port=ssh_port, http_port=http_port, hub_port=hub["http"], token=hub["gateway"],
                           keys=str(folder / "keys"), database=database)
         )  # fmt: skip
         with process(["-m", "jhssh_ext.gateway", "-f", str(folder / "config.py")], folder, "gateway.log") as gateway:

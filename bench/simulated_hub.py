@@ -1,7 +1,8 @@
-"""A Hub and its user servers, over real HTTP and SSH, as a process of its own: ``python -m bench.simulated_hub FOLDER COUNT``.
+"""A Hub and its user servers, over real HTTP and SSH, a process for each: ``python -m bench.simulated_hub FOLDER COUNT WHAT``.
 
-Writes FOLDER/hub.json: ports and tokens. Of every hundred user servers one never answers and one answers garbage; all others
-sign the keys that they list as the server extension does.
+WHAT is "servers", which writes FOLDER/servers.json, or then "hub", which writes FOLDER/hub.json: ports and tokens. Of every
+hundred user servers one never answers and one answers garbage; all others sign the keys that they list as the server extension
+does.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ HUB_ID = "bench"
 CREATED = "2026-01-01T00:00:00.000000Z"
 ADMIN, GATEWAY = secrets.token_hex(16), secrets.token_hex(16)
 NICE = 10
-"""it stands for other machines: here it gives way to the gateway"""
+"""of the user servers, which stand for other machines: here they give way to the gateway"""
 
 
 def name_of(number: int) -> str:
@@ -51,7 +52,7 @@ class Hub:
 
     def __init__(self, count: int, login_key: str) -> None:
         self.count, self.login_key = count, login_key
-        self.http_port = self.ssh_port = 0
+        self.ports: dict[str, int] = {}
         self.host_key = ""
 
     def secret(self, number: int) -> str:
@@ -59,9 +60,9 @@ class Hub:
 
     def user(self, number: int) -> dict[str, Any]:
         state = {
-            "host": "127.0.0.1", "port": self.ssh_port, "user": opaque_id(PRINCIPAL, HUB_ID, name_of(number), ""),
+            "host": "127.0.0.1", "port": self.ports["ssh"], "user": opaque_id(PRINCIPAL, HUB_ID, name_of(number), ""),
             "host_key": self.host_key,
-            "url": f"http://127.0.0.1:{self.http_port}/user/{number}/",
+            "url": f"http://127.0.0.1:{self.ports['http']}/user/{number}/",
             "secret": self.secret(number), "spawn": "1", "hub_id": HUB_ID,
         }  # fmt: skip
         server = {"name": "", "ready": True, "pending": None, "user_options": {}, "state": {"jhssh": state}}
@@ -137,19 +138,22 @@ def _base64(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
-async def main(folder: Path, count: int) -> None:
+async def main(folder: Path, count: int, what: str) -> None:
     hub = Hub(count, (folder / "login_key.pub").read_text().strip())
-    key = asyncssh.generate_private_key("ssh-ed25519")
-    hub.host_key = key.export_public_key().decode().strip()
-    sshd = await asyncssh.listen("127.0.0.1", 0, server_factory=_AnyCertificate, server_host_keys=[key], encoding=None)
-    hub.ssh_port = sshd.get_port()
     server = await asyncio.start_server(hub.serve, "127.0.0.1", 0, backlog=1024)
-    hub.http_port = server.sockets[0].getsockname()[1]
-    (folder / "hub.new").write_text(json.dumps({"port": hub.http_port, "admin": ADMIN, "gateway": GATEWAY}))
-    (folder / "hub.new").rename(folder / "hub.json")
+    told: dict[str, Any] = {"http": server.sockets[0].getsockname()[1]}
+    if what == "hub":
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        sshd = await asyncssh.listen("127.0.0.1", 0, server_factory=_AnyCertificate, server_host_keys=[key], encoding=None)
+        hub.host_key = key.export_public_key().decode().strip()
+        hub.ports = {**json.loads((folder / "servers.json").read_text()), "ssh": sshd.get_port()}
+        told |= {"admin": ADMIN, "gateway": GATEWAY}
+    else:
+        os.nice(NICE)
+    (folder / "new").write_text(json.dumps(told))
+    (folder / "new").rename(folder / f"{what}.json")
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    os.nice(NICE)
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))

@@ -21,6 +21,8 @@ from .key_wiring import make_keys
 
 NICE = 10
 """logins go first"""
+SWITCH_INTERVAL = 0.0005
+"""seconds after which the thread of the database gets its turn beside a busy event loop: it holds the lock that gateways want"""
 
 
 class RefreshApp(Gateway):
@@ -43,6 +45,7 @@ class RefreshApp(Gateway):
 
     def start(self) -> None:
         os.nice(NICE)
+        sys.setswitchinterval(SWITCH_INTERVAL)
         try:
             report = asyncio.run(self.rebuild(self.extra_args))
         except (JHSSHError, ValueError) as error:

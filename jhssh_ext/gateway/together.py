@@ -9,13 +9,15 @@ from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-MAX_BATCH = 100
+MAX_BATCH = 25
+REST = 1.0
+"""of the time that a batch took: for others to get their turn"""
 
 
 class Together(Generic[Item, Result]):
     """``work`` takes a batch and returns a result for each item; its failure is the failure of all of them.
 
-    After a batch of more than one as much time passes as it took, in which others get their turn.
+    After a batch of more than one some time passes before the next.
     """
 
     def __init__(self, work: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]) -> None:
@@ -38,7 +40,7 @@ class Together(Generic[Item, Result]):
                 began = time.monotonic()
                 await self._do(batch)
                 if len(batch) > 1:
-                    await asyncio.sleep(time.monotonic() - began)
+                    await asyncio.sleep(REST * (time.monotonic() - began))
         finally:
             self._task = None
 

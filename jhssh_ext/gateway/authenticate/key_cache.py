@@ -158,15 +158,16 @@ class KeyCache:
                 await self.copies.expire(target)
             raise
 
-    async def renew(self, target: UserServer) -> None:
-        """Fetch now; until there is an answer, the copy counts as before. Raises what ``fetch`` raises."""
-        copy = await self.copies.read(target)
-        await self._shared(self._anew(target, copy.changes if copy else 0))
+    async def renew(self, target: UserServer, changes: int) -> None:
+        """Fetch now; until there is an answer, the copy counts as before. Raises what ``fetch`` raises.
 
-    async def fresh(self) -> set[UserServer]:
-        """Whose copies are younger than fresh_age."""
-        since = self._clock() - self.fresh_age
-        return {target for target, checked in (await self.copies.checked()).items() if checked > since}
+        ``changes`` as they were a while ago: a change since then makes the answer count for nothing, as any older one.
+        """
+        await self._shared(self._anew(target, changes, known=True))
+
+    def is_fresh(self, checked: float) -> bool:
+        """Is a copy that was known to be right at that time younger than fresh_age?"""
+        return checked > self._clock() - self.fresh_age
 
     def beside(self, fetch: Callable[[UserServer], Awaitable[Fetched]], *, max_fetches: int) -> KeyCache:
         """Another cache over the same copies, which asks in another way."""
@@ -215,11 +216,14 @@ class KeyCache:
             return False
         raise failure
 
-    def _anew(self, target: UserServer, changes: int) -> asyncio.Task[None]:
-        """The fetch that runs, or another after it if that one may have read the keys before they changed."""
+    def _anew(self, target: UserServer, changes: int, *, known: bool = False) -> asyncio.Task[None]:
+        """The fetch that runs, or another after it if that one may have read the keys before they changed.
+
+        ``known``: it need not read how many changes there are.
+        """
         running = self._running.get(target)
         if running is None:
-            return self._begin(target)
+            return self._begin(target, changes if known else None)
         if running.changes is None or running.changes >= changes:
             return running.task
         task = self._next.get(target)
@@ -228,9 +232,9 @@ class KeyCache:
             task.add_done_callback(_retrieved)
         return task
 
-    def _begin(self, target: UserServer) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._fetch_into(target))
-        self._running[target] = _Running(task)
+    def _begin(self, target: UserServer, changes: int | None) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._fetch_into(target, changes))
+        self._running[target] = _Running(task, changes)
         task.add_done_callback(_retrieved)
         return task
 
@@ -247,14 +251,14 @@ class KeyCache:
             raise ShuttingDown
         task.result()
 
-    async def _fetch_into(self, target: UserServer) -> None:
+    async def _fetch_into(self, target: UserServer, changes: int | None) -> None:
         outcome = "ERROR"
         try:
             own = self._slots_of_user.setdefault(target.user, asyncio.Semaphore(self._per_user))
             async with own, self._slots:
-                copy = await self.copies.read(target)
-                changes = copy.changes if copy else 0
-                self._running[target].changes = changes
+                if changes is None:
+                    copy = await self.copies.read(target)
+                    changes = self._running[target].changes = copy.changes if copy else 0
                 # The copy is as old as the question, not the answer.
                 asked = self._clock()
                 try:

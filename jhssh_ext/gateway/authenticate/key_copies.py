@@ -57,6 +57,14 @@ MAX_QUESTION = 120.0
 BLANK = Copy(frozenset(), "", "", 0.0, 0.0, 0)
 
 
+class Entry(NamedTuple):
+    """A Copy without its keys."""
+
+    created: str
+    checked: float
+    changes: int
+
+
 class Stored(NamedTuple):
     """What became of an answer."""
 
@@ -83,19 +91,14 @@ class KeyCopies:
         (rows,) = await self._database.select(self._select(target))
         return _copy(rows[0]) if rows else None
 
-    async def targets(self) -> dict[UserServer, str]:
-        """All whose copies there are, each with the ``created`` of its user."""
+    async def all(self) -> dict[UserServer, Entry]:
+        """All of them, without their keys."""
         (rows,) = await self._database.select(
-            select(KeyCopy.user, KeyCopy.server, KeyCopy.user_created).where(KeyCopy.source == self.source)
+            select(KeyCopy.user, KeyCopy.server, KeyCopy.user_created, KeyCopy.checked, KeyCopy.changes).where(
+                KeyCopy.source == self.source
+            )
         )
-        return {UserServer(user, server): created for user, server, created in rows}
-
-    async def checked(self) -> dict[UserServer, float]:
-        """When each copy was known to be right."""
-        (rows,) = await self._database.select(
-            select(KeyCopy.user, KeyCopy.server, KeyCopy.checked).where(KeyCopy.source == self.source)
-        )
-        return {UserServer(user, server): checked for user, server, checked in rows}
+        return {UserServer(user, server): Entry(*rest) for user, server, *rest in rows}
 
     async def store(self, target: UserServer, fetched: Fetched | None, *, asked: float, changes: int) -> Stored:
         """The answer to the question of the time ``asked``, when so many ``changes`` were known.

@@ -16,7 +16,7 @@ from ..connect.hub_client import HubClient
 from ..connect.hub_models import UserModel
 from ..connect.server_client import fetch_keys
 from .key_cache import KeyCache
-from .key_copies import Fetched
+from .key_copies import Entry, Fetched
 from .registered_keys import RegisteredKeys
 from .user_keys import UserKeys
 
@@ -63,8 +63,8 @@ class KeyRebuild:
         Raises HubUnavailable and DatabaseUnavailable. That a user server does not answer is counted in the report.
         """
         began, report = time.monotonic(), Report()
-        remembered = await self._remembered(users)
-        fresh = set() if full else await self._cache.fresh()
+        copies = await self._cache.copies.all()
+        remembered = await self._remembered(users, copies)
         cache = self._cache.beside(self._fetch, max_fetches=self._max_fetches)
         room, asking = asyncio.Semaphore(2 * self._max_fetches), set[asyncio.Task[None]]()
         try:
@@ -76,12 +76,13 @@ class KeyRebuild:
                     if server.state is None:
                         continue
                     report.servers += 1
-                    if target in fresh:
+                    entry = copies.get(target)
+                    if entry is not None and not full and self._cache.is_fresh(entry.checked):
                         report.fresh += 1
                         continue
                     self._where[target] = server.state, user.created
                     await room.acquire()
-                    task = asyncio.create_task(self._renew(cache, target, report))
+                    task = asyncio.create_task(self._renew(cache, target, entry.changes if entry else 0, report))
                     asking.add(task)
                     task.add_done_callback(lambda _: room.release())
                     task.add_done_callback(asking.discard)
@@ -107,13 +108,15 @@ class KeyRebuild:
             if found is not None:
                 yield found
 
-    async def _remembered(self, users: Collection[str]) -> dict[str, dict[UserServer | None, str]]:
+    async def _remembered(
+        self, users: Collection[str], copies: dict[UserServer, Entry]
+    ) -> dict[str, dict[UserServer | None, str]]:
         """Of whom there is something: user → user server (None: the page) → ``created`` of the user whose it is."""
         found: dict[str, dict[UserServer | None, str]] = {}
         for user, whens in (await self._user_keys.users()).items():
             found[user] = {None: min(whens)}
-        for target, created in (await self._cache.copies.targets()).items():
-            found.setdefault(target.user, {})[target] = created
+        for target, entry in copies.items():
+            found.setdefault(target.user, {})[target] = entry.created
         return {user: each for user, each in found.items() if not users or user in users}
 
     async def _forget_gone(self, user: UserModel, remembered: dict[UserServer | None, str], report: Report) -> None:
@@ -125,9 +128,9 @@ class KeyRebuild:
                 await self._cache.forget(target)
                 report.forgotten += 1
 
-    async def _renew(self, cache: KeyCache, target: UserServer, report: Report) -> None:
+    async def _renew(self, cache: KeyCache, target: UserServer, changes: int, report: Report) -> None:
         try:
-            await cache.renew(target)
+            await cache.renew(target, changes)
             report.fetched += 1
         except JHSSHError as error:
             report.failed[error.code] += 1

@@ -317,7 +317,7 @@ async def test_names_that_strangers_try_are_remembered_in_bounds_and_make_no_row
     for number in range(10):
         assert not await cache.holds(UserServer(f"nobody{number}"), KEY, may_fetch=True)
     assert len(cache._nobody) == 3
-    assert len(await cache.copies.targets()) == 3, "names of nobody make no rows"
+    assert len(await cache.copies.all()) == 3, "names of nobody make no rows"
     stores.answer = HubUnavailable()
     for number in range(10):
         with pytest.raises(HubUnavailable):
