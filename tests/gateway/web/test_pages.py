@@ -131,9 +131,7 @@ def text(response: HTTPResponse) -> str:
     return response.body.decode()
 
 
-@pytest.mark.asyncio
-@pytest.mark.parametrize("path", ["", "admin", "keys/add", "oauth_callback?code=x&state=y"])
-@pytest.mark.parametrize(
+NO_WINDOW = pytest.mark.parametrize(
     "headers",
     [
         {},
@@ -145,10 +143,23 @@ def text(response: HTTPResponse) -> str:
     ],
     ids=["no headers", "fetch", "script", "frame", "service worker", "preload"],
 )
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("path", ["", "admin", "keys/add", "login", "login/some-request"])
+@NO_WINDOW
 async def test_only_a_window_gets_a_page(pages: Pages, path: str, headers: dict[str, str]) -> None:
     answer = await pages.ask(path, user="admin", headers=headers)
     assert answer.code == 403
     assert "nonce" not in re.sub(r'nonce="[^"]*"', "", text(answer)), "but for those of style sheets"
+    assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.asyncio
+@NO_WINDOW
+async def test_who_is_no_window_is_left_without_the_code_of_a_login(pages: Pages, headers: dict[str, str]) -> None:
+    answer = await pages.ask("oauth_callback?code=x&state=y", user="admin", headers=headers)
+    assert (answer.code, answer.headers["Location"]) == (303, "/services/ssh/")
     assert "Set-Cookie" not in answer.headers
 
 
