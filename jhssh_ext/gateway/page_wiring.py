@@ -47,6 +47,7 @@ def make_site(
             prefix=settings.service_prefix,
             hub_path=hub_path,
             hub_host=settings.hub_host,
+            callback=f"{settings.page_url.rstrip('/')}/oauth_callback" if settings.hub_host else "",
         ),
         nonces=Nonces(database),
         user_keys=user_keys,

@@ -13,7 +13,14 @@ from ..harness.hub import Hub
 from ..harness.ssh import KeyPair, make_key
 
 ADMIN = "page-admin"
-CONFIG = f"\nc.Authenticator.admin_users = {{{ADMIN!r}}}\n"
+SUPPORT = "page-support"
+SCOPE = "custom:jhssh:admin"
+CONFIG = f"""
+c.Authenticator.admin_users = {{{ADMIN!r}}}
+c.JupyterHub.custom_scopes = {{{SCOPE!r}: {{"description": "See and end SSH connections"}}}}
+c.JupyterHub.load_roles.append({{"name": "ssh-admin", "users": [{SUPPORT!r}], "scopes": [{SCOPE!r}]}})
+c.JupyterHub.services[-1]["oauth_client_allowed_scopes"] = [{SCOPE!r}]
+"""
 
 
 @pytest.fixture(scope="package")

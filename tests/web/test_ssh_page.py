@@ -16,7 +16,7 @@ from ..harness.chromium import shoot
 from ..harness.hub import Hub
 from ..harness.processes import stop_child, wait_until
 from ..harness.ssh import KeyPair, SSHClient
-from .conftest import ADMIN, ssh_page
+from .conftest import ADMIN, SUPPORT, ssh_page
 
 pytestmark = pytest.mark.slow
 
@@ -136,10 +136,8 @@ def test_every_server_has_its_command_and_one_press_copies_it(hub: Hub, window: 
     assert reader.evaluate("navigator.clipboard.readText()") == command
     for summary in page.locator("summary").all():
         summary.click()
-    expect(page.get_by_label("fingerprint of the host key", exact=True)).to_have_text(
-        parse_line(hub.gateway.host_key).fingerprint
-    )
-    assert "Host hub-gpu\n    HostName 127.0.0.1\n" in page.get_by_label("configuration for gpu", exact=True).inner_text()
+    expect(page.locator("pre", has_text="SHA256:")).to_have_text(parse_line(hub.gateway.host_key).fingerprint)
+    assert "Host hub-gpu\n    HostName 127.0.0.1\n" in page.locator("pre", has_text="Host hub-gpu").inner_text()
     shoot(page, "ssh-page-open")
 
 
@@ -202,6 +200,14 @@ def test_admins_find_and_end_everybodys_connections_and_others_do_not(hub: Hub, 
     page.get_by_role("button", name="Disconnect page-arno").click()
     expect(page.get_by_role("status")).to_be_visible()
     assert "CONNECTION_ENDED" in said_when_ended(ssh)
+
+
+def test_who_has_the_scope_is_an_admin_here(hub: Hub, window: Window) -> None:
+    page = window(SUPPORT)
+    page.goto(ssh_page(hub))
+    page.get_by_role("link", name="All SSH connections").click()
+    expect(page.get_by_role("heading", name="Open SSH connections")).to_be_visible()
+    expect(page.get_by_role("link", name="Admin", exact=True)).to_have_count(0)
 
 
 def test_a_user_who_logs_out_of_the_hub_is_out_here_too(hub: Hub, window: Window) -> None:

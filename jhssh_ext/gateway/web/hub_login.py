@@ -16,14 +16,20 @@ STATE_MAX_AGE = 600
 
 
 class HubLogin(HubOAuth):
-    """``prefix`` is where the pages are, ``hub_path`` the Hub's path (/hub/), ``hub_host`` its origin if there are subdomains."""
+    """``prefix`` is where the pages are, ``hub_path`` the Hub's path (/hub/), ``hub_host`` its origin if there are subdomains.
 
-    def __init__(self, *, api_url: str, api_token: str, client_id: str, prefix: str, hub_path: str, hub_host: str) -> None:
+    ``callback``: address of LoginCallback where it has a host of its own.
+    """
+
+    def __init__(
+        self, *, api_url: str, api_token: str, client_id: str, prefix: str, hub_path: str, hub_host: str, callback: str = ""
+    ) -> None:
         super().__init__(
             api_url=api_url,
             api_token=api_token,
             oauth_client_id=client_id,
             base_url=prefix,
+            oauth_redirect_uri=callback or f"{prefix}oauth_callback",
             hub_prefix=hub_path,
             hub_host=hub_host,
             # The pages are sandboxed, so that browsers take their own forms for another site's: only with SameSite=None do
