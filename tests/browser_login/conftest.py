@@ -73,9 +73,9 @@ class Site:
 
 
 @contextmanager
-def running(folder: Path, database_url: str) -> Iterator[Site]:
+def running(folder: Path, database_url: str, version: str = "hub6") -> Iterator[Site]:
     config = CONFIG + f"c.Gateway.database_url = {database_url!r}\n"
-    hub = Hub(folder, python_of("hub6"), gateway_config=config)
+    hub = Hub(folder, python_of(version), gateway_config=config)
     assert hub.gateway is not None
     with balancing([hub.gateway.http_port], PROXY) as balancer:
         hub.gateway.url = f"http://127.0.0.1:{balancer.port}"
@@ -100,6 +100,13 @@ def two_gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """With a PostgreSQL: pages are the first's, terminals connect to the second."""
     with postgresql.running() as url, running(tmp_path_factory.mktemp("two-gateways"), url) as site, site.another() as second:
         site.gateway = second
+        yield site
+
+
+@pytest.fixture(scope="package")
+def on_hub5(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("hub5")
+    with running(folder, sqlite_url(str(folder / "gateway.sqlite")), "hub5") as site:
         yield site
 
 

@@ -137,6 +137,15 @@ def test_users_and_nobody_see_the_same(terminal: Somewhere, site: Site) -> None:
 
 
 def test_a_key_is_remembered_in_a_second_step(person: Someone, terminal: Somewhere, a_key: KeyPair) -> None:
+    remembered_in_a_second_step(person, terminal, a_key)
+
+
+@pytest.mark.parametrize("site", ["on_hub5"], indirect=True)
+def test_on_the_older_hub(person: Someone, terminal: Somewhere, a_key: KeyPair) -> None:
+    remembered_in_a_second_step(person, terminal, a_key)
+
+
+def remembered_in_a_second_step(person: Someone, terminal: Somewhere, a_key: KeyPair) -> None:
     frank, ssh = person("frank"), terminal("frank", key=a_key)
     frank.types(ssh.code())
     expect(frank.page.get_by_text(fingerprint_of(a_key))).to_be_visible()
