@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+
+from jhssh_ext.errors import TooManyAttempts
+from jhssh_ext.gateway.authenticate.key_rebuild import KeyRebuild, Report
+from jhssh_ext.gateway.connect.hub_models import TokenModel
+from jhssh_ext.gateway.web.key_refresh import KeyRefresh
+
+from .test_app import site
+
+PATH = "/services/ssh/api/refresh"
+
+
+class Rebuild(KeyRebuild):
+    """Notes whom it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[str], bool]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def run(self, users: Collection[str] = (), *, full: bool = False) -> Report:
+        self.asked.append((list(users), full))
+        await self.gate.wait()
+        return Report(users=len(users), servers=2, fetched=2)
+
+
+def printing(text: str, status: int = 0) -> list[str]:
+    """A command that takes the place of ``jhssh-gateway refresh``."""
+    return [sys.executable, "-c", f"import sys; sys.stdout.write({text!r}); sys.exit({status})"]
+
+
+async def until_done(refresh: KeyRefresh) -> None:
+    while refresh.running:
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.asyncio
+async def test_admins_refresh_users_and_all() -> None:
+    rebuild = Rebuild()
+    refresh = KeyRefresh(rebuild, printing('{"users": 5}'))
+    async with site(refresh=refresh) as web:
+        web.hub.tokens["admin"] = TokenModel("admin", "user", frozenset({"admin:servers"}))
+
+        async def post(body: Any, token: str = "admin") -> tuple[int, Any]:
+            answer = await web.fetch(PATH, "POST", json.dumps(body), Authorization=f"token {token}")
+            return answer.code, json.loads(answer.body)
+
+        status, report = await post({"users": ["alice", "bob"]})
+        assert (status, report["fetched"]) == (200, 2)
+        assert rebuild.asked == [(["alice", "bob"], True)]
+        assert await post({"full": True}) == (202, {"status": "accepted"})
+        assert (await post({}))[0] == 429
+        await until_done(refresh)
+        answer = await web.fetch(PATH, Authorization="token admin")
+        assert json.loads(answer.body) == {"running": False, "last": {"users": 5}}
+
+        for token in ("alice-all", "service", "nobody"):
+            assert (await post({}, token))[0] == 403
+        assert (await web.fetch(PATH, "POST", "{}")).code == 403
+        assert (await web.fetch(PATH)).code == 403
+        for body in ([], {"users": "alice"}, {"users": [""]}, {"users": [1]}, {"users": ["x"] * 101}, {"full": 1}, {"more": 1}):
+            assert (await post(body))[0] == 400
+        assert len(rebuild.asked) == 1
+
+
+@pytest.mark.asyncio
+async def test_without_a_key_cache_there_is_nothing_to_refresh() -> None:
+    async with site() as web:
+        assert (await web.fetch(PATH, "POST", "{}", Authorization="token x")).code == 503
+
+
+@pytest.mark.parametrize("command", [printing("broken"), printing("{}", 1), printing("[]"), ["/nonexistent"]])
+@pytest.mark.asyncio
+async def test_a_refresh_that_fails_says_so(command: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    refresh = KeyRefresh(Rebuild(), command)
+    refresh.everyone(full=False)
+    await until_done(refresh)
+    assert refresh.last is not None
+    assert "error" in refresh.last
+    assert "The refresh of all keys failed" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_a_refresh_of_all_ends_with_the_gateway() -> None:
+    refresh = KeyRefresh(Rebuild(), ["sleep", "600"])
+    refresh.everyone(full=False)
+    with pytest.raises(TooManyAttempts):
+        refresh.everyone(full=False)
+    await asyncio.sleep(0.1)
+    await asyncio.wait_for(refresh.close(), 10)
+    assert not refresh.running
+
+
+@pytest.mark.asyncio
+async def test_sentences_for_the_page() -> None:
+    rebuild = Rebuild()
+    refresh = KeyRefresh(rebuild, printing("{}"))
+    assert "2 servers" in await refresh.page(["alice"])
+    assert "all servers" in await refresh.page([])
+    await until_done(refresh)
+    rebuild.gate.clear()
+    first = asyncio.create_task(refresh.users(["alice"]))
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyAttempts):
+        await refresh.users(["bob"])
+    rebuild.gate.set()
+    await first
