@@ -84,6 +84,8 @@ class ServerEnvironment:
     connect_port: int = 0
     login_name: str = ""
     """what users type before the @"""
+    gateway_host_key: str = ""
+    """public host key of the gateway, type and base64 alone, for known_hosts; empty if the admin has not said"""
 
     def to_environ(self) -> dict[str, str]:
         return {

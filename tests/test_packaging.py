@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     source = folder / "source"
     shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(".venv*", ".demo*", ".git", "*.egg-info", "*_cache", "__pycache__")
+        ROOT,
+        source,
+        ignore=shutil.ignore_patterns(".venv*", ".demo*", ".git", "*.egg-info", "*_cache", "__pycache__", "node_modules", "lib", ".yarn"),
     )
     subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist"), str(source)],
@@ -57,6 +60,10 @@ def test_wheel_holds_the_package_and_switches_the_extension_on(built: Path) -> N
     code = {name for name in names if ".dist-info/" not in name and ".data/" not in name}
     assert code == SOURCES | {"jhssh_ext/py.typed"}
     assert [name for name in names if name.endswith(f".data/data/{SERVER_CONFIG}")]
+    panel = ".data/data/share/jupyter/labextensions/@jhssh/labextension/"
+    brought = {name.partition(panel)[2] for name in names if panel in name}
+    assert {"package.json", "install.json", "schemas/@jhssh/labextension/launcher.json", "static/style.js"} <= brought
+    assert [name for name in brought if name.startswith("static/remoteEntry.")]
     assert [name for name in names if name.endswith("licenses/LICENSE")]
     for line in (
         "jhssh-gateway = jhssh_ext.gateway.app:main",
@@ -104,3 +111,26 @@ def test_each_part_imports_with_its_extra_only(wanted: list[str], missing: set[s
     code = IMPORT_WITHOUT.format(modules=wanted, missing=sorted(missing))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "imported\n", done.stderr
+
+
+@pytest.mark.slow
+def test_no_wheel_is_made_without_the_built_panel(built: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(built.parent / "source", source, ignore=shutil.ignore_patterns("labextension", "build", "*.egg-info"))
+    made = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(source)],
+        check=False,
+        capture_output=True,
+        timeout=240,
+    )
+    assert made.returncode != 0
+    assert b"labextension/package.json" in made.stdout + made.stderr
+    assert not list(tmp_path.glob("dist/*"))
+
+
+def test_the_panel_is_small() -> None:
+    """Under 60 kB in all, compressed: Lab loads no more than that when it starts."""
+    static = ROOT / "jhssh_ext/labextension/static"
+    scripts = list(static.glob("*.js"))
+    assert scripts, "make panel"
+    assert sum(len(gzip.compress(path.read_bytes())) for path in scripts) < 60_000

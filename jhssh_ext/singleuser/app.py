@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -13,10 +14,13 @@ from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Enum, Int, Unicode
 
 from .. import __version__
+from ..errors import KeyRefused
 from ..payloads import ServerEnvironment
+from ..public_keys import PublicKey, listed_key
 from . import handlers, sshd
 from .environment import session_environment, take
 from .gateway_push import GatewayPush
+from .key_import import KeyImporter
 from .key_store import KeyStore
 
 
@@ -43,6 +47,15 @@ class JHSSHExtension(ExtensionApp):
     sftp = Bool(True, help="Offer SFTP, which sftp, scp and editors use.").tag(config=True)
     watch_interval = Int(
         1, min=1, help="Seconds between looks at the key files, to tell the gateway when they were edited by hand."
+    ).tag(config=True)
+
+    github_url = Unicode(
+        "https://github.com",
+        help="Where keys are imported from as GitHub's, `<url>/<user>.keys`: another for GitHub Enterprise. Empty: no import.",
+    ).tag(config=True)
+    gitlab_url = Unicode(
+        "https://gitlab.com",
+        help="Where keys are imported from as GitLab's, `<url>/<user>.keys`: another for your own GitLab. Empty: no import.",
     ).tag(config=True)
 
     server_environment: ServerEnvironment
@@ -87,6 +100,7 @@ class JHSSHExtension(ExtensionApp):
             audience=given.audience,
             secret=given.secret,
             owner=owner,
+            importer=KeyImporter({"github": self.github_url, "gitlab": self.gitlab_url}),
         )
         self.serverapp.io_loop.add_callback(self._start)
 
@@ -99,9 +113,21 @@ class JHSSHExtension(ExtensionApp):
         return {
             "enabled": given.enabled,
             "sshd": self.sshd.status(),
-            "connect": {"host": given.connect_host, "port": given.connect_port, "login_name": given.login_name},
+            "connect": {
+                "host": given.connect_host,
+                "port": given.connect_port,
+                "login_name": given.login_name,
+                "host_key": self._gateway_host_key.line if self._gateway_host_key else "",
+                "host_key_fingerprint": self._gateway_host_key.fingerprint if self._gateway_host_key else "",
+            },
             "version": __version__,
         }
+
+    @property
+    def _gateway_host_key(self) -> PublicKey | None:
+        with contextlib.suppress(KeyRefused):
+            return listed_key(self.server_environment.gateway_host_key)
+        return None
 
     async def stop_extension(self) -> None:
         if self.push is not None:

@@ -26,6 +26,7 @@ from ..errors import (
 )
 from ..public_keys import MAX_TEXT
 from ..signed_http import ANSWER_TYPE, LIFETIME, BadSignature, sign_answer, verify_request
+from .key_import import KeyImporter
 from .key_store import KeyStore, StoredKey
 
 AUTH_RESOURCE = "jhssh"
@@ -40,6 +41,7 @@ class Services:
     store: KeyStore
     status: Callable[[], dict[str, Any]]
     keys_changed: Callable[[], None]
+    importer: KeyImporter
     audience: str = ""
     secret: str = ""
     owner: str = ""
@@ -95,6 +97,25 @@ class JHSSHHandler(APIHandler):
         model = getattr(self.current_user, "hub_user", None)
         if not isinstance(model, dict) or model.get("kind", "user") != "user" or model.get("name") != self.services.owner:
             raise PolicyDenied("Only the owner of this server can change its keys.")
+
+    def sent(self) -> dict[str, Any]:
+        """The JSON object of the body. Raises TooLarge, BadRequest."""
+        if len(self.request.body) > MAX_BODY:
+            raise TooLarge(f"This is too long: at most {MAX_BODY} bytes are taken.")
+        try:
+            sent = json.loads(self.request.body)
+        except (ValueError, RecursionError):
+            raise BadRequest from None
+        if not isinstance(sent, dict):
+            raise BadRequest
+        return sent
+
+    async def add(self, text: str, origin: str = "") -> None:
+        """Adds the keys of ``text`` and answers 201 with those that were new. Raises KeyRefused, StoreUnusable."""
+        added = await asyncio.to_thread(self.services.store.add, text, origin)
+        self.services.keys_changed()
+        self.set_status(201)
+        self.finish(json.dumps({"keys": [key_model(each) for each in added]}))
 
 
 class PublicKeysHandler(JHSSHHandler):
@@ -160,19 +181,10 @@ class PublicKeysHandler(JHSSHHandler):
     @authorized
     async def post(self) -> None:
         self.check_owner()
-        if len(self.request.body) > MAX_BODY:
-            raise TooLarge(f"This is too long: at most {MAX_BODY} bytes are taken.")
-        try:
-            sent = json.loads(self.request.body)
-        except (ValueError, RecursionError):
-            raise BadRequest from None
-        text = sent.get("public_key") if isinstance(sent, dict) else None
+        text = self.sent().get("public_key")
         if not isinstance(text, str):
             raise BadRequest
-        added = await asyncio.to_thread(self.services.store.add, text)
-        self.services.keys_changed()
-        self.set_status(201)
-        self.finish(json.dumps({"keys": [key_model(each) for each in added]}))
+        await self.add(text)
 
     async def _model(self) -> dict[str, Any]:
         keys, ignored = await asyncio.to_thread(self.services.store.read)
@@ -198,6 +210,21 @@ class PublicKeyHandler(JHSSHHandler):
         self.finish()
 
 
+class KeyImportHandler(JHSSHHandler):
+    """POST /jhssh/import {"provider": "github" or "gitlab", "user": "alice"}; the answer is that of POST /publickey."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        self.check_owner()
+        sent = self.sent()
+        provider, user = sent.get("provider"), sent.get("user")
+        if not isinstance(provider, str) or not isinstance(user, str):
+            raise BadRequest('Send JSON of the form {"provider": "github", "user": "alice"}.')
+        found = await self.services.importer.fetch(provider, user)
+        await self.add(found.text, found.origin)
+
+
 class StatusHandler(JHSSHHandler):
     """GET /jhssh/status."""
 
@@ -218,6 +245,7 @@ def key_model(stored: StoredKey) -> dict[str, Any]:
         "public_key": stored.key.line,
         "added": stored.added,
         "source": stored.source,
+        "origin": stored.origin,
     }
 
 
@@ -234,4 +262,5 @@ HANDLERS: list[tuple[str, type[JHSSHHandler]]] = [
     (r"/publickey", PublicKeysHandler),
     (r"/publickey/(.{1,256})", PublicKeyHandler),
     (r"/jhssh/status", StatusHandler),
+    (r"/jhssh/import", KeyImportHandler),
 ]

@@ -75,6 +75,7 @@ class Credentials:
             "connect_host": "hub.example.org",
             "connect_port": 2222,
             "login_name": "alice",
+            "gateway_host_key": " ".join((self.folder / "user_ca.pub").read_text().split()[:2]),
         }
         return ServerEnvironment(**{**given, **changes})
 

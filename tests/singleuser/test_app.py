@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from jhssh_ext import __version__
+from jhssh_ext.public_keys import parse_line
 from jhssh_ext.singleuser.app import JHSSHExtension
 
 from ..harness.processes import descendants, free_port, marked, wait_until
@@ -38,7 +39,14 @@ def test_status_says_how_to_connect(server: JupyterServer, credentials: Credenti
     assert [key.split()[:2] for key in found["sshd"]["host_keys"]] == [
         (credentials.folder / "host_key.pub").read_text().split()[:2]
     ]
-    assert found["connect"] == {"host": "hub.example.org", "port": 2222, "login_name": "alice"}
+    gateway_key = parse_line(credentials.environment(1).gateway_host_key)
+    assert found["connect"] == {
+        "host": "hub.example.org",
+        "port": 2222,
+        "login_name": "alice",
+        "host_key": " ".join(gateway_key.line.split()[:2]),
+        "host_key_fingerprint": gateway_key.fingerprint,
+    }
     assert found["version"] == __version__
 
 
