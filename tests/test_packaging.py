@@ -40,7 +40,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         ROOT,
         source,
-        ignore=shutil.ignore_patterns(".venv*", ".demo*", ".git", "*.egg-info", "*_cache", "__pycache__", "node_modules", "lib", ".yarn"),
+        ignore=shutil.ignore_patterns(
+            ".venv*", ".demo*", ".git", "*.egg-info", "*_cache", "__pycache__", "node_modules", "lib", ".yarn"
+        ),
     )
     subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist"), str(source)],

@@ -64,8 +64,9 @@ class Lab:
         """By the palette, with the keyboard."""
         self.page.evaluate("window.jupyterapp.commands.execute('apputils:activate-command-palette')")
         self.page.locator(".lm-CommandPalette-input").wait_for()
-        self.page.keyboard.type(label)
-        self.page.locator(".lm-CommandPalette-item.lm-mod-active").filter(has_text=label).wait_for()
+        self.page.locator(".lm-CommandPalette-input").fill(label)
+        self.page.locator(".lm-CommandPalette-item").filter(has_text=label).first.wait_for()
+        self.page.keyboard.press("ArrowDown")
         self.page.keyboard.press("Enter")
 
     def shot(self, name: str) -> None:
@@ -82,6 +83,9 @@ def lab(hub6: Hub, chromium: Browser, request: pytest.FixtureRequest) -> Iterato
         settings = hub6.user_home(user) / ".jupyter" / "jupyter_server_config.json"
         settings.parent.mkdir(parents=True, exist_ok=True)
         settings.write_text('{"LabApp": {"expose_app_in_browser": true}}')
+        news = settings.parent / "lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+        news.parent.mkdir(parents=True, exist_ok=True)
+        news.write_text('{"fetchNews": "false"}')
         hub6.start_server(user, options={"enable_ssh": on})
         context = chromium.new_context(viewport={"width": width, "height": height}, locale="en-US")
         contexts.append(context)

@@ -142,16 +142,21 @@ def test_the_palette_and_the_keyboard_suffice_and_folding_survives_a_reload(lab:
 
 
 def test_it_is_right_in_every_theme_and_accessible(lab: OpenLab, tmp_path: Path) -> None:
-    it = lab("alice")
+    it = lab("alice", height=1180)
     page = it.page
     for name in ("alice@laptop", "alice@work"):
         key = make_key(tmp_path / name).public.split()
         assert it.hub.server_api("POST", "alice", "publickey", {"public_key": f"{key[0]} {key[1]} {name}"}).status == 201
     it.open_panel()
     expect(page.locator(".jhssh-Key")).to_have_count(2)
-    page.evaluate("document.querySelector('#jp-left-stack').style.minWidth = '340px'")
-    installed = page.evaluate("document.body.dataset.jpThemeName")
-    assert installed == "JupyterLab Light"
+    width = page.locator("#jhssh-panel").bounding_box()["width"]  # type: ignore[index]
+    assert width < 280
+    assert violations(it) == []
+    assert page.evaluate("(panel => panel.scrollWidth <= panel.clientWidth)(document.getElementById('jhssh-panel'))")
+    page.mouse.move(284, 500)
+    page.mouse.down()
+    page.mouse.move(384, 500, steps=4)
+    page.mouse.up()
     for theme in ("JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"):
         set_theme(it, theme)
         assert violations(it) == []
