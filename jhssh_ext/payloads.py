@@ -11,6 +11,8 @@ from typing import Any
 
 ENVIRONMENT_PREFIX = "JHSSH_"
 STATE_KEY = "jhssh"
+SIDECAR = "sidecar"
+"""``ServerEnvironment.sshd`` where another container of the pod runs sshd"""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class ServerState:
     """id of this spawn: another after each start"""
     hub_id: str
     """id of the Hub, an input of every opaque id"""
+    socket_folders: tuple[str, ...] = ()
+    """where its sshd can open the Unix sockets that users forward, absolute; empty: everywhere that its user can"""
 
     def to_state(self) -> dict[str, Any]:
         return {STATE_KEY: asdict(self)}
@@ -46,7 +50,13 @@ class ServerState:
         if not isinstance(found, dict):
             raise ValueError("state.jhssh is not an object")
         values: dict[str, Any] = {}
+        folders = found.get("socket_folders", ())
+        if not isinstance(folders, (list, tuple)) or not all(isinstance(folder, str) and folder[:1] == "/" for folder in folders):
+            raise ValueError("state.jhssh.socket_folders is no list of absolute paths")
+        values["socket_folders"] = tuple(folders)
         for each in fields(cls):
+            if each.name in values:
+                continue
             value = found.get(each.name)
             wanted = int if each.name == "port" else str
             if type(value) is not wanted or not value:
@@ -65,10 +75,14 @@ class ServerEnvironment:
     """is SSH on for this server"""
     disabled_because: str = ""
     """where it is off: the sentence for the user"""
+    sshd: str = ""
+    """who runs sshd: SIDECAR; empty: the server extension"""
     listen_address: str = "127.0.0.1"
     listen_port: int = 0
     host_key: str = field(default="", repr=False)
     """private host key, OpenSSH format (PROTOCOL.key), Ed25519"""
+    public_host_key: str = ""
+    """where the private one is elsewhere: one OpenSSH line"""
     user_ca_keys: str = ""
     """public keys of the gateway's user CAs, one OpenSSH line each"""
     principal: str = ""

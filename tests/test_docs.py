@@ -11,6 +11,7 @@ from traitlets.config import Configurable
 
 from jhssh_ext.errors import JHSSHError
 from jhssh_ext.gateway.app import Gateway
+from jhssh_ext.hub.kubespawner import SSHKubeSpawner
 from jhssh_ext.hub.spawner_mixin import SSHSpawnerMixin
 from jhssh_ext.singleuser.app import JHSSHExtension
 
@@ -38,6 +39,7 @@ def tree() -> set[str]:
         depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
         folders[depth:] = [name.rstrip("/")]
         if name.endswith(".py"):
+            assert len(line.split()) > 1, f"{name} is not described"
             found.add("/".join(folders))
     return found
 
@@ -53,7 +55,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("cls", [Gateway, SSHSpawnerMixin, JHSSHExtension])
+@pytest.mark.parametrize("cls", [Gateway, SSHSpawnerMixin, SSHKubeSpawner, JHSSHExtension])
 def test_every_setting_has_help(cls: type[Configurable]) -> None:
     traits = own_traits(cls)
     assert traits
@@ -62,8 +64,8 @@ def test_every_setting_has_help(cls: type[Configurable]) -> None:
 
 @pytest.mark.parametrize("page", EXAMPLES, ids=name_of)
 def test_settings_that_are_named_exist(page: Path) -> None:
-    known = {cls.__name__: set(own_traits(cls)) for cls in (Gateway, SSHSpawnerMixin)}
-    named = re.findall(r"\b(Gateway|SSHSpawnerMixin)\.(\w+) ?=", page.read_text())
+    known = {cls.__name__: set(own_traits(cls)) for cls in (Gateway, SSHSpawnerMixin, SSHKubeSpawner)}
+    named = re.findall(r"\b(Gateway|SSHSpawnerMixin|SSHKubeSpawner)\.(\w+) ?=", page.read_text())
     assert not [(cls, trait) for cls, trait in named if trait not in known[cls]]
 
 
@@ -75,10 +77,16 @@ def test_example_of_the_readme_is_python_and_has_the_roles_of_the_complete_one()
     assert scopes.findall(block) == scopes.findall(complete) != []
 
 
+def test_scopes_in_the_help_of_the_token_are_those_of_the_example() -> None:
+    (example,) = re.findall(r'"scopes": (\[.*?\])', (ROOT / "examples/local/jupyterhub_config.py").read_text())
+    help_ = own_traits(Gateway)["hub_api_token"]
+    assert set(ast.literal_eval(example)) == set(re.findall(r"[a-z_:]+", help_.partition("Scopes: ")[2]))
+
+
 def test_codes_in_the_documentation_are_codes_of_errors() -> None:
     def all_of(cls: type[JHSSHError]) -> set[str]:
         return {cls.code}.union(*(all_of(sub) for sub in cls.__subclasses__()))
 
     named = {code for page in PAGES for code in re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", page.read_text())}
     assert named
-    assert named <= all_of(JHSSHError) | {"JUPYTERHUB_API_TOKEN", "HUB_PORT", "SSH_PORT"}
+    assert named <= all_of(JHSSHError) | {"BASE_IMAGE", "JUPYTERHUB_API_TOKEN", "HUB_PORT", "SSH_PORT", "XDG_RUNTIME_DIR"}

@@ -71,6 +71,7 @@ def test_wheel_holds_the_package_and_switches_the_extension_on(built: Path) -> N
         "jhssh-gateway = jhssh_ext.gateway.app:main",
         "jhssh-local = jhssh_ext.hub.local_spawners:SSHLocalProcessSpawner",
         "jhssh-simple = jhssh_ext.hub.local_spawners:SSHSimpleLocalProcessSpawner",
+        "jhssh-kube = jhssh_ext.hub.kubespawner:SSHKubeSpawner",
     ):
         assert line in entry_points
 
@@ -105,7 +106,12 @@ def modules(folder: str) -> list[str]:
             id="base: the server extension",
         ),
         pytest.param(modules("singleuser"), {"jupyterhub", "kubespawner"}, id="embedded"),
-        pytest.param(modules("hub"), {"asyncssh", "kubespawner"}, id="hub"),
+        pytest.param(
+            [name for name in modules("hub") if not name.endswith(".kubespawner")],
+            {"asyncssh", "kubespawner", "kubernetes_asyncio"},
+            id="hub",
+        ),
+        pytest.param(modules("hub"), {"asyncssh"}, id="kubernetes"),
         pytest.param(modules("gateway"), {"kubespawner", "jupyterlab"}, id="gateway"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,3 +72,10 @@ def test_secrets_stay_out_of_tracebacks_and_logs() -> None:
     shown = repr(ServerEnvironment(True, host_key="PRIVATE", secret="SECRET"))
     assert "PRIVATE" not in shown
     assert "SECRET" not in shown
+
+
+def test_the_folders_of_sockets_survive_the_hubs_json() -> None:
+    state = replace(STATE, socket_folders=("/home/a", "/run/user"))
+    assert ServerState.from_state(json.loads(json.dumps(state.to_state()))) == state
+    older = {name: value for name, value in STATE.to_state()["jhssh"].items() if name != "socket_folders"}
+    assert ServerState.from_state({"jhssh": older}) == STATE

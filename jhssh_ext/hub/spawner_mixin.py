@@ -84,6 +84,13 @@ class SSHSpawnerMixin(SSHSettings):
         """The account under which this server runs: the only one that an sshd without privileges lets in."""
         return self.ssh_user
 
+    def check_ssh_settings(self) -> None:
+        """Raises ValueError, with a message for the admin, where a setting that SSH needs is missing: it is then off."""
+
+    def get_ssh_socket_folders(self) -> tuple[str, ...]:
+        """Absolute folders that hold all Unix sockets which sshd of this server can open; empty: all that its user can."""
+        return ()
+
     @property
     def ssh_listen_port(self) -> int:
         """The TCP port that sshd was told to listen on in this spawn; 0 where SSH is off."""
@@ -152,6 +159,7 @@ class SSHSpawnerMixin(SSHSettings):
         if because:
             return _Spawn(ServerEnvironment(enabled=False, disabled_because=because))
         try:
+            self.check_ssh_settings()
             ca_keys = self._ssh_read_user_ca_keys()
             secret = bytes(self.ssh_secret) or host_keys.derive_secret(self._ssh_cookie_secret())
         except ValueError as error:
@@ -180,6 +188,10 @@ class SSHSpawnerMixin(SSHSettings):
             gateway_host_key=self._ssh_read_gateway_host_key(),
         )
         return _Spawn(environment, spawn_id=secrets.token_hex(16), hub_id=hub_id, host_key=host_key.public)
+
+    def _ssh_turn_off(self, because: str) -> None:
+        """For this spawn, after all; ``because`` is for the user."""
+        self._ssh_spawn = _Spawn(ServerEnvironment(enabled=False, disabled_because=because))
 
     def _ssh_read_user_ca_keys(self) -> tuple[str, ...]:
         keys: list[str] = []
@@ -241,6 +253,7 @@ class SSHSpawnerMixin(SSHSettings):
                 secret=spawn.environment.secret,
                 spawn=spawn.spawn_id,
                 hub_id=spawn.hub_id,
+                socket_folders=self.get_ssh_socket_folders(),
             )
             return ServerState.from_state(state.to_state())
         except Exception:

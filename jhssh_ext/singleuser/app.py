@@ -15,13 +15,15 @@ from traitlets import Bool, Enum, Int, Unicode
 
 from .. import __version__
 from ..errors import KeyRefused
-from ..payloads import ServerEnvironment
+from ..payloads import SIDECAR, ServerEnvironment
 from ..public_keys import PublicKey, listed_key
 from . import handlers, sshd
 from .environment import session_environment, take
 from .gateway_push import GatewayPush
 from .key_import import KeyImporter
 from .key_store import KeyStore
+from .sidecar_sshd import SidecarSSHD
+from .sshd import SSHD
 
 
 class JHSSHExtension(ExtensionApp):
@@ -59,7 +61,7 @@ class JHSSHExtension(ExtensionApp):
     ).tag(config=True)
 
     server_environment: ServerEnvironment
-    sshd: sshd.SSHD
+    sshd: SSHD | SidecarSSHD
     push: GatewayPush | None = None
 
     def __init__(self, **kwargs: Any) -> None:
@@ -75,12 +77,7 @@ class JHSSHExtension(ExtensionApp):
             Path(self.authorized_keys).expanduser() if self.authorized_keys else None,
             max_keys=self.max_keys,
         )
-        setup = sshd.SessionSetup(
-            env=session_environment(os.environ, self.serverapp.root_dir, self.serverapp.connection_url),
-            cwd=self.serverapp.root_dir,
-            shell=self._shell(),
-        )
-        self.sshd = sshd.SSHD(given, setup, implementation=self.implementation, sftp=self.sftp, log=self.log)
+        self.sshd = self._make_sshd()
         owner = os.environ.get("JUPYTERHUB_USER", "")
         api_token = os.environ.get("JUPYTERHUB_API_TOKEN", "")
         if given.enabled and given.gateway_url and owner and api_token:
@@ -139,6 +136,18 @@ class JHSSHExtension(ExtensionApp):
         self.sshd.start()
         if self.push is not None:
             self.push.start()
+
+    def _make_sshd(self) -> SSHD | SidecarSSHD:
+        given = self.server_environment
+        if given.enabled and given.sshd == SIDECAR:
+            return SidecarSSHD(given)
+        assert self.serverapp is not None
+        setup = sshd.SessionSetup(
+            env=session_environment(os.environ, self.serverapp.root_dir, self.serverapp.connection_url),
+            cwd=self.serverapp.root_dir,
+            shell=self._shell(),
+        )
+        return SSHD(given, setup, implementation=self.implementation, sftp=self.sftp, log=self.log)
 
     def _keys_changed(self) -> None:
         if self.push is not None:

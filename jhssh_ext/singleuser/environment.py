@@ -7,7 +7,7 @@ import binascii
 import struct
 from collections.abc import Mapping, MutableMapping
 
-from ..payloads import ENVIRONMENT_PREFIX, ServerEnvironment
+from ..payloads import ENVIRONMENT_PREFIX, SIDECAR, ServerEnvironment
 from ..public_keys import ED25519, PublicKey, parse_line
 
 _MAGIC = b"openssh-key-v1\0"
@@ -28,7 +28,10 @@ def take(environ: MutableMapping[str, str]) -> ServerEnvironment:
         return ServerEnvironment(False, disabled_because="This server was not started by a Hub that offers SSH.")
     if not found.enabled:
         return found
-    if not (found.host_key and found.user_ca_keys and found.principal and found.audience and 0 < found.listen_port < 65536):
+    # A sidecar has its own copy of what only sshd needs.
+    needed = [found.audience, found.secret]
+    needed += [found.public_host_key] if found.sshd == SIDECAR else [found.host_key, found.user_ca_keys, found.principal]
+    if not (all(needed) and 0 < found.listen_port < 65536):
         return ServerEnvironment(False, disabled_because="The Hub gave this server an incomplete SSH setup. Tell your admin.")
     return found
 

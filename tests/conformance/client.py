@@ -24,10 +24,15 @@ class Client:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("SSH_", "LC_", "LANG", "DISPLAY", "XAUTH"))
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith("SSH_ASKPASS")  # how a way in without keys gets its password
+            or not name.startswith(("SSH_", "LC_", "LANG", "DISPLAY", "XAUTH"))
         }
         self.folder = Path(tempfile.mkdtemp(prefix="jh-"))
         """short, for Unix sockets: their paths have at most 107 bytes (unix(7))"""
+        self.there = Path(tempfile.mkdtemp(prefix="jh-", dir=target.sockets)) if target.sockets else self.folder
+        """the same on the user server, for those that are forwarded"""
         self._started: list[subprocess.Popen[bytes]] = []
         self._numbers = itertools.count(os.getpid() * 1000)
 
@@ -42,7 +47,8 @@ class Client:
                         pipe.close()
                     except BrokenPipeError:
                         continue
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in {self.folder, self.there}:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def argv(self, command: str | None = None, *options: str) -> list[str]:
         """``ssh [options] host [command]``"""

@@ -9,22 +9,31 @@ from pathlib import Path
 
 import pytest
 
+from ..sidecar.pod import why_not
+from ..sidecar.target import sidecar_direct
 from .client import Client
-from .targets import Target, embedded_direct, find_program, openssh_direct
+from .targets import Target, embedded_direct, find_program, given, openssh_direct
 from .through_gateway import through_gateway
 
 TARGETS: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
     "openssh-direct": openssh_direct,
     "embedded-direct": embedded_direct,
+    "sidecar-direct": lambda folder: sidecar_direct(),
     "gateway-openssh": lambda folder: through_gateway(folder, "openssh"),
     "gateway-asyncssh": lambda folder: through_gateway(folder, "asyncssh"),
 }
+GIVEN = os.environ.get("JHSSH_TARGET", "")
+"""where the table runs beside one user server, in its container (tests/kubernetes): the file that says how to get into it"""
+if GIVEN:
+    TARGETS = {"given": lambda folder: given(Path(GIVEN))}
 
 
 @pytest.fixture(scope="session", params=list(TARGETS))
 def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     if "openssh" in request.param and find_program("sshd") is None:
         pytest.skip("OpenSSH's sshd is not installed")
+    if "sidecar" in request.param and why_not():
+        pytest.skip(why_not())
     with TARGETS[request.param](tmp_path_factory.mktemp(request.param)) as made:
         yield made
 

@@ -39,8 +39,18 @@ class Target:
     """what the Jupyter server's environment holds, and so every session's"""
     shell: str = "/bin/bash"
     """the shell of the Jupyter server's terminals"""
+    sockets: Path | None = None
+    """where Unix sockets can be forwarded to, if not everywhere"""
     memory: Callable[[], int] | None = None
     """bytes resident in the long-lived processes of this way in, if they can be told apart from the test's own"""
+
+
+@contextmanager
+def given(file: Path) -> Iterator[Target]:
+    """A way in that somebody else set up: the fields of Target as JSON, paths as text."""
+    found = json.loads(file.read_text())
+    paths = {name: Path(found[name]) for name in ("ssh_config", "home", "cwd", "sockets") if found.get(name)}
+    yield Target(**{**found, **paths})
 
 
 def resident(*pids: int) -> int:

@@ -140,7 +140,7 @@ def test_standard_streams_forwarded(client: Client) -> None:
 
 
 def test_local_unix_socket_to_a_remote_one(client: Client) -> None:
-    here, there = client.folder / "here", client.folder / "there"
+    here, there = client.folder / "here", client.there / "there"
     with echo_server(there):
         start_forwarding(client, "-L", f"{here}:{there}")
         wait_for(lambda: reachable(here), "-L listens")
@@ -149,7 +149,7 @@ def test_local_unix_socket_to_a_remote_one(client: Client) -> None:
 
 
 def test_remote_unix_socket_to_a_local_one(client: Client) -> None:
-    here, there = client.folder / "here", client.folder / "there"
+    here, there = client.folder / "here", client.there / "there"
     with echo_server(here):
         for _ in range(2):  # the second finds the socket that the first left, and replaces it
             running = start_forwarding(client, "-R", f"{there}:{here}")
@@ -162,7 +162,7 @@ def test_remote_unix_socket_to_a_local_one(client: Client) -> None:
 
 
 def test_mixed_forwarding_of_ports_and_unix_sockets(client: Client) -> None:
-    port, there = free_port(), client.folder / "there"
+    port, there = free_port(), client.there / "there"
     with echo_server(there):
         start_forwarding(client, "-L", f"127.0.0.1:{port}:{there}")
         wait_for(lambda: reachable(("127.0.0.1", port)), "-L listens")

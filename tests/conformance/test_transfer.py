@@ -50,7 +50,9 @@ def listing(tree: Path) -> dict[str, tuple[str, int]]:
 
 
 def option_f(client: Client) -> list[str]:
-    return ["-F", str(client.target.ssh_config)]
+    # The first to say it counts: -b and scp's -B switch passwords off.
+    passwords = ["-oBatchMode=no"] if "SSH_ASKPASS" in client.environment else []
+    return [*passwords, "-F", str(client.target.ssh_config)]
 
 
 @needs("sftp")

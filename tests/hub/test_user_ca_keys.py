@@ -44,6 +44,7 @@ def test_a_private_key_is_named_as_such_and_not_shown() -> None:
         "ssh-ed25519 " + "\u00e9",
         make_public_key()[:-8],
     ],
+    ids=range(10),  # not by keys that are new in each process
 )
 def test_what_is_no_public_key_is_refused_by_its_line(line: str) -> None:
     with pytest.raises(UserCAKeysRefused, match=r"^line 2 of it is not an? .*OpenSSH public key$"):

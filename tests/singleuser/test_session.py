@@ -119,8 +119,9 @@ def test_a_folder_that_is_gone_gives_way_to_home(setup: Path, tmp_path: Path) ->
 
 
 def test_python_leaves_no_ignored_signals_behind(setup: Path) -> None:
-    answer = run(setup, "grep SigIgn /proc/self/status")
-    assert int(answer.stdout.split()[1], 16) == 0
+    ignored = int(run(setup, "grep SigIgn /proc/self/status").stdout.split()[1], 16)
+    # Others may come from whoever started the tests, as signal 32 from some shells.
+    assert not ignored & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1)
 
 
 def test_the_command_has_no_descriptors_but_its_own(setup: Path) -> None:

@@ -7,7 +7,6 @@ then is success sent (RFC 4252): whoever merely knows a public key causes nothin
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from typing import Any, Protocol, cast
 
 import asyncssh
 from asyncssh.packet import PacketDecodeError, SSHPacket, String
-from asyncssh.public_key import decode_ssh_public_key
 
 from ...errors import (
     JHSSHError,
@@ -28,28 +26,18 @@ from ...errors import (
     Unavailable,
 )
 from ...identifiers import printable
-from ...public_keys import PublicKey, parse_line
+from ...public_keys import PublicKey
 from ..authenticate.authentication import Authentication
 from ..authenticate.login import Login
 from ..connect.endpoint import Endpoint
 from ..connect.upstream import UpstreamConnection
 from ..relay.activity import ActivityReporter
 from ..relay.relay import Relay
+from . import signatures
 from .entry import Entry
 from .limits import ConnectionLimits, FailureBudget
 
 MSG_KEXINIT, MSG_USERAUTH_REQUEST = 20, 50
-SIGNATURES = (
-    "ssh-ed25519",
-    "sk-ssh-ed25519@openssh.com",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-    "rsa-sha2-512",
-    "rsa-sha2-256",
-)
-"""told to clients (RFC 8308, section 3.1) and heeded: without ssh-rsa, which is SHA-1 (RFC 8332, section 3)"""
 PLAIN = str.maketrans("“”‘’–…", "\"\"''-.")
 REQUESTS_PER_TRY = 3
 """USERAUTH requests that one try may take (a probe, its signature, one to spare): bounds those that are sent without waiting"""
@@ -219,7 +207,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
 
     async def _judge_key(self, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         try:
-            key = _public_key(key_data)
+            key = signatures.public_key(key_data)
         except (KeyRefused, ValueError):
             return False
         try:
@@ -231,7 +219,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
             return False
         if not msg:
             return True
-        if not _verify(key_data, String(self._session_id) + msg, signature):
+        if not signatures.verify(key_data, String(self._session_id) + msg, signature):
             return False
         try:
             if unavailable is not None:
@@ -340,8 +328,13 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
     def _start_relay(self, login: Login, server: UpstreamConnection) -> None:
         services = self._services
         services.observer.opened(login)
-        relay = Relay(self, server, name=str(login.target), on_data=lambda count: services.activity.saw_data(login.target, count))
-
+        relay = Relay(
+            self,
+            server,
+            name=str(login.target),
+            socket_folders=server.socket_folders,
+            on_data=lambda count: services.activity.saw_data(login.target, count),
+        )
         self.when_ended(lambda _reason: services.observer.closed(login, *relay.bytes))
         relay.start()
 
@@ -360,38 +353,12 @@ def _for_client(error: JHSSHError) -> str:
     return f"{printable(error.sentence, 360)} [{error.code}]".translate(PLAIN).encode("ascii", "replace").decode("ascii")
 
 
-def _public_key(blob: bytes) -> PublicKey:
-    """Raises KeyRefused or ValueError."""
-    kind = SSHPacket(blob)
-    try:
-        name = kind.get_string().decode("ascii")
-    except PacketDecodeError as error:
-        raise ValueError("no key") from error
-    return parse_line(f"{name} {base64.b64encode(blob).decode('ascii')}")
-
-
-def _verify(blob: bytes, signed: bytes, signature: bytes) -> bool:
-    try:
-        algorithm = SSHPacket(signature).get_string()
-        key = decode_ssh_public_key(blob)
-        key.set_touch_required(True)
-        return algorithm.decode("ascii") in SIGNATURES and key.verify(signed, signature)
-    except (PacketDecodeError, asyncssh.KeyImportError, ValueError):
-        return False
-
-
-def _supported_signatures() -> list[str]:
-    """SIGNATURES less those for which this machine lacks a library (sk-, where fido2 is not installed)."""
-    known = asyncssh.public_key.get_public_key_algs()
-    return [name for name in SIGNATURES if name.encode("ascii") in known]
-
-
 async def make_options(**options: Any) -> asyncssh.SSHServerConnectionOptions:
     """asyncssh's options with all that the gateway does not do switched off."""
     made = await asyncssh.SSHServerConnectionOptions.construct(
         config=None,
         server_factory=_Methods,
-        signature_algs=_supported_signatures(),
+        signature_algs=signatures.supported(),
         host_based_auth=False,
         kbdint_auth=False,
         gss_host=None,

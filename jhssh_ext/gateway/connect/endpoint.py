@@ -21,8 +21,8 @@ FIRST_RELAYED, LAST_RELAYED = 80, 100
 FIRST_CHANNEL_MESSAGE = 93
 MAX_HELD_MESSAGES = 64
 """what the other side may send before the relay is there; sshd sends one or two (hostkeys-00)"""
-HIGH_WATER, LOW_WATER = 1 << 20, 1 << 18
-"""bytes waiting to be sent on one hop before reading from the other stops, and goes on"""
+HIGH_WATER = 1 << 20
+"""bytes waiting here to be sent on one hop before reading from the other stops; as many may be with the transport"""
 MAX_BACKLOG, MAX_BACKLOG_UNAUTHENTICATED = 32 << 20, 1 << 18
 """bytes waiting to be sent on one hop that end the connection; what honest ends have in flight when both hops exchange keys at
 once is the sum of their windows, 2 MiB a channel with OpenSSH"""
@@ -30,8 +30,8 @@ MESSAGE_OVERHEAD = 256
 """bytes of memory that a message held back takes, however short"""
 MAX_INFLATED = (1 << 18) + 4096
 """bytes that one compressed packet may become: RFC 4253, section 6.1 asks for 32768, OpenSSH's limit is 256 KiB"""
-CLOSE_TIMEOUT = 5.0
-"""seconds for what is left to be sent when a connection ends"""
+CLOSE_PATIENCE, CLOSE_LOOKS = 5.0, 12
+"""seconds in which something of what is left must be taken when a connection ends, and how often that is looked at"""
 
 Sink = Callable[[bytes], None]
 log = logging.getLogger("jhssh.endpoint")
@@ -79,7 +79,9 @@ class Endpoint(SSHConnection):
         self._reading_paused = False
         self._held: list[bytes] = []
         self._deferred_bytes = 0
-        self._over_high_water = False
+        self._outgoing = bytearray()
+        self._flush_due = False
+        self._writable = True
         self._pressure = False
         self._on_pressure: Callable[[bool], None] = lambda _over: None
         self._on_end: list[Callable[[Exception | None], None]] = []
@@ -120,19 +122,31 @@ class Endpoint(SSHConnection):
         self._apply_pause()
 
     def end(self, code: int, sentence: str) -> None:
-        """Sends what is left and a DISCONNECT (RFC 4253, section 11.1), then closes; aborts after CLOSE_TIMEOUT."""
+        """Sends what is left and a DISCONNECT (RFC 4253, section 11.1), then closes; at once if nothing of it is taken."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
         self._send_disconnect(code, sentence, "")
+        self._writable = True
+        self._flush()
         transport.close()
-        abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
-        self.when_ended(lambda _reason: abort.cancel())
+        self._close_when_sent(transport, CLOSE_LOOKS, transport.get_write_buffer_size())
+
+    def _close_when_sent(self, transport: asyncio.Transport, looks: int, before: int) -> None:
+        def look() -> None:
+            left = transport.get_write_buffer_size()
+            if left < before and looks > 1:
+                self._close_when_sent(transport, looks - 1, left)
+            else:
+                transport.abort()
+
+        timer = self._loop.call_later(CLOSE_PATIENCE, look)
+        self.when_ended(lambda _reason: timer.cancel())
 
     # what asyncssh calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        cast(asyncio.Transport, transport).set_write_buffer_limits(0)  # it tells when it has sent all that it was given
         detect_dead_peers(transport.get_extra_info("socket"))
         super().connection_made(transport)
 
@@ -142,12 +156,34 @@ class Endpoint(SSHConnection):
         return super().process_packet(pkttype, pktid, packet)
 
     def pause_writing(self) -> None:
-        self._over_high_water = True
-        self._tell_pressure()
+        self._writable = False
 
     def resume_writing(self) -> None:
-        self._over_high_water = False
+        self._writable = True
+        self._flush()
+
+    def _send(self, data: bytes) -> None:
+        # Packets are given to the transport together, one piece at a time: it counts its pieces at each write (asyncio of Python
+        # 3.12 and later), so that a million small ones which nobody takes would hold up everybody.
+        if self._transport is None:
+            return
+        self._outgoing += data
+        if self._writable and not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
         self._tell_pressure()
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        transport = self._transport
+        if transport is not None and self._outgoing and self._writable:
+            outgoing, self._outgoing = self._outgoing, bytearray()
+            transport.write(outgoing)
+        self._tell_pressure()
+
+    def _force_close(self, exc: Exception | None) -> None:
+        self._flush()  # a DISCONNECT, most of all
+        super()._force_close(exc)
 
     def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
         deferred = len(self._deferred_packets)
@@ -210,11 +246,11 @@ class Endpoint(SSHConnection):
         if transport is None:
             return
         limit = MAX_BACKLOG if self._auth_complete else MAX_BACKLOG_UNAUTHENTICATED
-        if transport.get_write_buffer_size() + self._deferred_bytes > limit:
+        if transport.get_write_buffer_size() + len(self._outgoing) + self._deferred_bytes > limit:
             self._force_close(ConnectionError("the other end takes nothing of what it asked for"))
 
     def _tell_pressure(self) -> None:
-        pressure = self._over_high_water or self._deferred_bytes > HIGH_WATER
+        pressure = max(len(self._outgoing), self._deferred_bytes) > HIGH_WATER
         if pressure != self._pressure:
             self._pressure = pressure
             self._on_pressure(pressure)
@@ -231,12 +267,13 @@ class Endpoint(SSHConnection):
 
 
 def detect_dead_peers(sock: socket.socket | None) -> None:
-    """Has the kernel notice within about three minutes that the other side is gone (tcp(7)).
+    """Has the kernel notice within about three minutes that the other side of an idle connection is gone (tcp(7)).
 
-    Keepalives of SSH itself belong to the two ends: they pass through.
+    Keepalives of SSH itself belong to the two ends: they pass through. Not TCP_USER_TIMEOUT: it would also end a client that
+    lives and does not read, such as one stopped with Ctrl-Z.
     """
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 180_000)):
+    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4)):
         if hasattr(socket, option):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

@@ -23,6 +23,9 @@ TRY_TIMEOUT = 10.0
 class UpstreamConnection(Endpoint, asyncssh.SSHClientConnection):
     """The hop from the gateway to a user server."""
 
+    socket_folders: tuple[str, ...] = ()
+    """as ServerState.socket_folders"""
+
 
 class Upstream:
     """Opens connections to user servers."""
@@ -97,4 +100,5 @@ class Upstream:
         except BaseException:
             connection.abort()
             raise
+        connection.socket_folders = state.socket_folders
         return connection

@@ -6,6 +6,7 @@ and the replies that pass leave in the order of their requests (RFC 4254, sectio
 
 from __future__ import annotations
 
+import posixpath
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -78,8 +79,10 @@ class _Channel:
 class Policy:
     """The state of one relayed connection: ``take`` is given each message, and calls ``send(side, message)`` for what leaves."""
 
-    def __init__(self, send: Callable[[int, bytes], None]) -> None:
+    def __init__(self, send: Callable[[int, bytes], None], socket_folders: tuple[str, ...] = ()) -> None:
+        """``socket_folders``: the only ones whose Unix sockets may be forwarded; empty: any, as the user server says itself."""
         self._send = send
+        self._socket_folders = socket_folders
         self._channels: tuple[dict[int, _Channel], dict[int, _Channel]] = ({}, {})  # by side, by its own number
         self._pending: tuple[deque[_Request], deque[_Request]] = (deque(), deque())  # global requests, by the side that asked
         self._gone: tuple[OrderedDict[int, None], OrderedDict[int, None]] = (OrderedDict(), OrderedDict())  # as _channels
@@ -132,6 +135,7 @@ class Policy:
                 settle = self._cancelled((CANCELS[request], address, port))
             else:
                 allowed = want_reply and len(self._forwards) + self._forwards_asked < MAX_FORWARDS
+                allowed = allowed and (request == b"tcpip-forward" or self._is_shared(address))
                 settle = self._forwarded(request, address, port) if allowed else None
         self._ask(side, self._pending[side], _Request(allowed, settle), want_reply, message, p.REQUEST_FAILED)
 
@@ -178,19 +182,24 @@ class Policy:
         if number in self._channels[side]:
             raise ProtocolViolation(side, "opened a channel under a number in use")
         packet.get_uint32(), packet.get_uint32()  # window, packet size: theirs, end to end
-        refusal = None
         if len(self._channels[side]) >= MAX_CHANNELS:
-            refusal = p.OPEN_RESOURCE_SHORTAGE
-        elif not (kind in CHANNELS_TO_SERVER if side == CLIENT else self._asked_for(kind, packet)):
-            refusal = p.OPEN_ADMINISTRATIVELY_PROHIBITED
-        if refusal is not None:
-            self._send(side, p.open_failure(number, refusal, "refused by the gateway"))
-            return
+            return self._send(side, p.open_failure(number, p.OPEN_RESOURCE_SHORTAGE, "too many channels for the gateway"))
+        if not (kind in CHANNELS_TO_SERVER if side == CLIENT else self._asked_for(kind, packet)):
+            return self._send(side, p.open_failure(number, p.OPEN_ADMINISTRATIVELY_PROHIBITED, "refused by the gateway"))
+        if kind == b"direct-streamlocal@openssh.com" and self._socket_folders and not self._is_shared(packet.get_string()):
+            sentence = f"on this server Unix sockets can be reached under {' and '.join(self._socket_folders)} only"
+            return self._send(side, p.open_failure(number, p.OPEN_ADMINISTRATIVELY_PROHIBITED, sentence))
         numbers: list[int | None] = [None, None]
         numbers[side] = number
         self._channels[side][number] = _Channel(side, numbers)
         self._gone[side].pop(number, None)
-        self._send(OTHER[side], message)
+        return self._send(OTHER[side], message)
+
+    def _is_shared(self, path: bytes) -> bool:
+        """Is a Unix socket where the user server's sshd can open it?"""
+        place = posixpath.normpath(path.decode("utf-8", "surrogateescape"))
+        folders = [posixpath.normpath(folder) for folder in self._socket_folders]
+        return not folders or any(place == folder or place.startswith(folder.rstrip("/") + "/") for folder in folders)
 
     def _asked_for(self, kind: bytes, packet: SSHPacket) -> bool:
         """May the user server open this channel: did the client ask for it?"""

@@ -24,6 +24,7 @@ class Relay:
         server: Endpoint,
         *,
         name: str,
+        socket_folders: tuple[str, ...],
         on_data: Callable[[int], None],
     ) -> None:
         """``name`` says for the log whose it is.
@@ -32,7 +33,7 @@ class Relay:
         self._ends = (client, server)
         self._name = name
         self._on_data = on_data
-        self._policy = Policy(self._send)
+        self._policy = Policy(self._send, socket_folders)
         self._violated = False
         self.bytes = [0, 0]
         """of channel data, by sender"""

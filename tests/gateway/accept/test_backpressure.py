@@ -92,7 +92,7 @@ async def test_a_stranger_who_reads_nothing_is_cut(door: Door) -> None:
             connection.send_packet(9, b"")  # RFC 4250, section 4.1.2: unassigned
         await asyncio.sleep(0)
         if end._transport is not None:
-            most = max(most, end._transport.get_write_buffer_size())
+            most = max(most, end._transport.get_write_buffer_size() + len(end._outgoing))
     assert 0 < most <= MAX_BACKLOG_UNAUTHENTICATED
     connection.abort()
 
@@ -129,3 +129,33 @@ async def test_a_packet_that_inflates_without_measure_ends_its_own_connection_al
     await asyncio.wait_for(end.wait_closed(), 20)
     assert (await other.run("x", stdin=asyncssh.DEVNULL)).stdout == "ran x\n"
     other.close()
+
+
+async def test_small_packets_that_nobody_takes_are_few_pieces_for_the_transport(door: Door) -> None:
+    """asyncio of Python 3.12 and later counts the pieces that wait at each write: many would hold up every connection."""
+    connection, end = await logged_in(door)
+    client = connection._transport
+    assert client is not None
+    client.pause_reading()
+    pieces: list[int] = []
+    transport = end._transport
+    assert transport is not None
+    write = transport.write
+
+    def count(data: bytes) -> None:
+        pieces.append(len(data))
+        write(data)
+
+    transport.write = count  # type: ignore[method-assign]
+    packets = 0
+    while len(end._outgoing) < 1 << 19:
+        end.send_packet(2, String(b""))
+        packets += 1
+        if packets % 50 == 0:
+            await asyncio.sleep(0)
+    assert packets > 10 * len(pieces)
+    assert not end._writable
+    client.resume_reading()
+    assert (await connection.run("x", stdin=asyncssh.DEVNULL)).stdout == "ran x\n"
+    connection.close()
+    await connection.wait_closed()

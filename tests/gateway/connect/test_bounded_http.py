@@ -103,7 +103,7 @@ async def test_each_fault_of_a_server_becomes_no_answer(fault: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        f"http://127.0.0.1:{free_port()}/",
+        pytest.param(f"http://127.0.0.1:{free_port()}/", id="a free port"),
         "https://127.0.0.1:1/",
         "http://nobody.invalid/",
         "ftp://127.0.0.1/",

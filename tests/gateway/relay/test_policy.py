@@ -22,9 +22,9 @@ from jhssh_ext.gateway.relay.policy import (
 class Between:
     """A policy, and what it let out to each side."""
 
-    def __init__(self) -> None:
+    def __init__(self, *socket_folders: str) -> None:
         self.out: list[tuple[int, bytes]] = []
-        self.policy = Policy(lambda side, message: self.out.append((side, message)))
+        self.policy = Policy(lambda side, message: self.out.append((side, message)), socket_folders)
 
     def take(self, side: int, message: bytes) -> list[tuple[int, bytes]]:
         """What leaves because of this message."""
@@ -325,3 +325,35 @@ def test_channels_and_requests_are_bounded(between: Between) -> None:
         between.take(CLIENT, global_request(b"keepalive@openssh.com", True))
     with pytest.raises(ProtocolViolation):
         between.take(CLIENT, global_request(b"keepalive@openssh.com", True))
+
+
+SOCKET_PATHS = [
+    ("/home/a/s", True),
+    ("/home/a/b/../s", True),
+    ("/run/user/s", True),
+    ("/home/ab/s", False),
+    ("/home/a/../s", False),
+    ("/tmp/s", False),
+    ("s", False),
+    ("../home/a/s", False),
+    ("", False),
+]
+
+
+@pytest.mark.parametrize(("path", "shared"), SOCKET_PATHS)
+def test_where_sshd_sees_only_some_folders_other_sockets_are_refused_with_the_sentence(path: str, shared: bool) -> None:
+    between = Between("/home/a", "/run/user/")
+    message = open_channel(b"direct-streamlocal@openssh.com", 3, String(path), String(""), UInt32(0))
+    out = between.take(CLIENT, message)
+    if shared:
+        assert out == [(SERVER, message)]
+    else:
+        assert is_open_refusal(out, CLIENT, 3)
+        assert b"under /home/a and /run/user/ only" in out[0][1]
+    forward = global_request(b"streamlocal-forward@openssh.com", True, String(path))
+    assert between.take(CLIENT, forward) == ([(SERVER, forward)] if shared else [(CLIENT, p.REQUEST_FAILED)])
+
+
+def test_tcp_forwards_have_nothing_to_do_with_folders() -> None:
+    message = global_request(b"tcpip-forward", True, String("localhost"), UInt32(80))
+    assert Between("/home/a").take(CLIENT, message) == [(SERVER, message)]

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import replace
+
+import pytest
+
+from jhssh_ext.payloads import SIDECAR, ServerEnvironment
+from jhssh_ext.singleuser.environment import take
+from jhssh_ext.singleuser.sidecar_sshd import SidecarSSHD
+
+GIVEN = ServerEnvironment(
+    True,
+    sshd=SIDECAR,
+    public_host_key="ssh-ed25519 AAAA",
+    audience="a",
+    secret="s",
+    listen_port=2222,
+    gateway_url="http://gateway/",
+)
+
+
+def test_what_only_sshd_needs_is_not_missed() -> None:
+    environ = {"PATH": "/bin", **GIVEN.to_environ()}
+    assert take(environ) == GIVEN
+    assert environ == {"PATH": "/bin"}
+
+
+@pytest.mark.parametrize("missing", ["public_host_key", "audience", "secret", "listen_port"])
+def test_an_incomplete_setup_is_off_with_a_reason(missing: str) -> None:
+    environ = GIVEN.to_environ()
+    del environ[f"JHSSH_{missing.upper()}"]
+    found = take(environ)
+    assert not found.enabled
+    assert "incomplete" in found.disabled_because
+
+
+def test_an_sshd_that_listens_is_running() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        status = SidecarSSHD(replace(GIVEN, listen_port=listener.getsockname()[1])).status()
+    assert status == {"implementation": "sidecar", "state": "running", "host_keys": ["ssh-ed25519 AAAA"]}
+
+
+def test_an_sshd_that_does_not_listen_has_failed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    status = SidecarSSHD(replace(GIVEN, listen_port=port)).status()
+    assert status["state"] == "failed"
+    assert f"port {port}: Connection refused" in status["reason"]
+
+
+def test_it_is_neither_started_nor_stopped_from_here() -> None:
+    sshd = SidecarSSHD(GIVEN)
+    sshd.start()
+    asyncio.run(sshd.stop())
+    assert sshd.status()["implementation"] == "sidecar"
