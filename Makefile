@@ -38,9 +38,10 @@ js/node_modules/.installed: js/package.json js/yarn.lock js/.yarnrc.yml | $(ENVI
 	@$(JLPM) install --immutable | { grep -v YN0013 || true; }
 	@touch $@
 
-$(PANEL)/package.json: js/node_modules/.installed js/tsconfig.json $(shell find js/src js/style js/schema -type f)
+$(PANEL)/package.json: js/node_modules/.installed js/tsconfig.json js/install.json $(shell find js/src js/style js/schema -type f)
 	@rm -rf $(PANEL) js/lib
 	@$(JLPM) build
+	@cp js/install.json $(PANEL)/
 
 lint-panel: js/node_modules/.installed
 	@$(JLPM) lint
