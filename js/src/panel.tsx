@@ -51,7 +51,15 @@ export class SSHPanelWidget extends ReactWidget {
   /** Puts the cursor into the field for a new key, once it is there. */
   focusKeyField(): void {
     this._fold('keys', false);
-    window.requestAnimationFrame(() => document.getElementById(KEY_FIELD_ID)?.focus());
+    let tries = 40;
+    const attempt = (): void => {
+      const field = document.getElementById(KEY_FIELD_ID);
+      field?.focus();
+      if ((!field || document.activeElement !== field) && --tries > 0 && !this.isDisposed) {
+        window.setTimeout(attempt, 50);
+      }
+    };
+    attempt();
   }
 
   protected override onAfterAttach(msg: Message): void {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, TimeoutError, sync_playwright
 
 from ..harness.hub import ROOT, Hub
 
@@ -64,8 +65,13 @@ class Lab:
         """By the palette, with the keyboard."""
         self.page.evaluate("window.jupyterapp.commands.execute('apputils:activate-command-palette')")
         self.page.locator(".lm-CommandPalette-input").wait_for()
-        self.page.locator(".lm-CommandPalette-input").fill(label)
-        self.page.locator(".lm-CommandPalette-item").filter(has_text=label).first.wait_for()
+        item = self.page.locator(".lm-CommandPalette-item").filter(has_text=label).first
+        for _ in range(10):  # the palette empties its field when it opens
+            self.page.locator(".lm-CommandPalette-input").fill("")
+            self.page.locator(".lm-CommandPalette-input").fill(label)
+            with contextlib.suppress(TimeoutError):
+                item.wait_for(timeout=2000)
+                break
         self.page.keyboard.press("ArrowDown")
         self.page.keyboard.press("Enter")
 
