@@ -91,9 +91,9 @@ format: .venv/.installed
 	.venv/bin/ruff format $(SOURCES)
 	@$(JLPM) format
 
-# pytest comes last, so that its closing line is the last one. Two at a time, since most of the time Hubs and servers are waited
-# for; a file's tests stay together, for they share these. Other arguments: make test PYTEST="-n 0 -k forwarding"
-PYTEST ?= -n 2 --dist loadfile
+# pytest comes last, so that its closing line is the last one. Quicker where nothing else runs, and a file's tests stay together,
+# since they share Hubs: make test PYTEST="-n 2 --dist loadfile". A part: make test PYTEST="-k forwarding"
+PYTEST ?=
 test: system-packages install lint test-panel
 	@rm -f .coverage .coverage.*
 	@.venv/bin/python -m pytest --cov --cov-report=term $(PYTEST)

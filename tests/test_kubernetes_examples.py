@@ -176,7 +176,9 @@ KUBECTL = """\
 #!/bin/sh
 printf '%s\\n' "$*" >> "$LOG"
 case "$*" in
+    *"get secret"*jsonpath*) base64 "$KEPT/user_ca" ;;
     *"get secret"*) [ -e "$LOG.exists" ] ;;
+    *"get configmap"*) [ -e "$KEPT/user_ca.pub" ] ;;
     *"create "*) for a in "$@"; do case $a in --from-file=*) cp "${a#--from-file=}" "$KEPT/" ;; esac; done ;;
 esac
 """
@@ -219,7 +221,24 @@ def test_one_command_makes_the_keys_and_leaves_none_behind(tmp_path: Path) -> No
 
 def test_keys_that_are_there_stay(tmp_path: Path) -> None:
     (tmp_path / "log.exists").touch()
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "user_ca.pub").touch()
     done = make_keys(tmp_path)
     assert done.returncode == 1
     assert "already" in done.stderr
     assert "create" not in (tmp_path / "log").read_text()
+
+
+def test_a_run_that_got_half_way_can_be_repeated(tmp_path: Path) -> None:
+    assert make_keys(tmp_path).returncode == 0
+    kept = {path.name: path.read_text() for path in (tmp_path / "kept").iterdir()}
+    (tmp_path / "kept" / "user_ca.pub").unlink()
+    (tmp_path / "log.exists").touch()
+    (tmp_path / "log").unlink()
+    done = make_keys(tmp_path, "-n", "jhub")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "kept" / "user_ca.pub").read_text().split()[:2] == kept["user_ca.pub"].split()[:2]
+    assert [line for line in (tmp_path / "log").read_text().splitlines() if "create" in line] == [
+        line for line in (tmp_path / "log").read_text().splitlines() if "create configmap jhssh-user-ca" in line
+    ]
+    assert list((tmp_path / "tmp").iterdir()) == []

@@ -90,12 +90,18 @@ class SSHKubeSpawner(SSHSpawnerMixin, SidecarSettings, KubeSpawner):
         _set_own_environment(pod.spec.containers[0], self.get_env())
         return pod
 
+    async def _make_create_pod_request(self, pod: Any, request_timeout: float) -> Any:
+        """KubeSpawner calls it, with the pod as ``modify_pod_hook`` left it."""
+        for complaint in pod_manifest.complaints(plain(pod)):
+            self.log.error("The pod of %s: %s.", self._ssh_log_name(), complaint)
+        return await super()._make_create_pod_request(pod, request_timeout)
+
 
 def _for_notebook(environment: ServerEnvironment, host_key: str) -> dict[str, str]:
     """What the server extension needs, where the image has it: not what only sshd needs."""
     if environment.enabled:
         environment = replace(environment, sshd=SIDECAR, public_host_key=host_key)
-        environment = replace(environment, host_key="", user_ca_keys="", principal="", listen_address="")
+        environment = replace(environment, host_key="", user_ca_keys="", principal="")
     return {name: value for name, value in environment.to_environ().items() if value}
 
 

@@ -5,6 +5,7 @@ Pure: plain manifests (camelCase, as in YAML) in, plain parts out. Knows neither
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,9 +30,15 @@ RUNTIME_DIR = f"{SHARED}/user"
 AGENT_SOCKETS = f"{SHARED}/tmp"  # noqa: S108 - a folder of the shared volume
 SSHD_DIR = "/run/sidecar"
 SERVICE_ACCOUNT_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
+SHARED_LIMIT = "256Mi"
+"""of the shared volume: some 15 MB are programs, the rest is the user's. A pod that exceeds it is evicted"""
 
 # Volumes that no home is on: they hold secrets and settings, which are not sshd's business.
 _NEVER_HOME = ("secret", "configMap", "projected", "downwardAPI", "image")
+# What sshd's container runs from, reads or writes itself: a volume of the user's there would be code beside the host key.
+_PROGRAMS = ("/opt/jhssh", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_OTHERS = ("/etc", "/run", "/var/run", "/var/lock", "/tmp", "/dev", "/proc", "/sys")  # noqa: S108 - no file is made here
+_OF_THE_IMAGE = tuple(map(PurePosixPath, (*_PROGRAMS, *_OTHERS)))
 _REFERENCE = re.compile(r"\$\(([^)]+)\)")
 
 
@@ -102,7 +109,7 @@ def build(pod: Manifest, sidecar: Sidecar) -> Parts:
         sshd["restartPolicy"] = "Always"
     return Parts(
         volumes=[
-            {"name": SHARED_VOLUME, "emptyDir": {}},
+            {"name": SHARED_VOLUME, "emptyDir": {"sizeLimit": SHARED_LIMIT}},
             {"name": SSHD_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
             *([{"name": NO_TOKEN_VOLUME, "emptyDir": {}}] if hides_token else []),
         ],
@@ -118,6 +125,21 @@ def build(pod: Manifest, sidecar: Sidecar) -> Parts:
         notebook_post_start=_post_start(notebook),
         socket_folders=(RUNTIME_DIR, *(mount["mountPath"] for mount in homes)),
     )
+
+
+def complaints(pod: Manifest) -> list[str]:
+    """What is wrong with a pod that has its sidecar, after an admin's hook has changed it: sentences that name the setting."""
+    spec = pod["spec"]
+    sshd = next((each for each in [*spec["containers"], *(spec.get("initContainers") or [])] if each["name"] == SSHD), None)
+    if sshd is None:
+        return []
+    found = []
+    if spec.get("shareProcessNamespace") or spec.get("hostPID"):
+        found.append("its users can read the memory of sshd: modify_pod_hook must not set shareProcessNamespace or hostPID")
+    users = [_effective(spec, container).get("runAsUser") for container in (spec["containers"][0], sshd)]
+    if users[0] != users[1]:
+        found.append(f"notebook and sshd are of users {users[0]} and {users[1]}: set KubeSpawner.uid, not modify_pod_hook")
+    return found
 
 
 def environment(values: Mapping[str, str]) -> list[Manifest]:
@@ -180,17 +202,31 @@ def _mount(volume: str, path: str, sub_path: str = "", *, read_only: bool = Fals
 
 
 def _home_mounts(spec: Manifest, notebook: Manifest, home: str) -> list[Manifest]:
-    """The notebook's mounts that are part of the home, or that it is part of, for the container sshd."""
+    """The notebook's mounts that are part of the home, or that it is part of, for the container sshd: less what would hide,
+    or lie in, what is the container's own.
+    """
     kinds = {volume["name"]: volume for volume in spec.get("volumes") or []}
-    place = PurePosixPath(home or _value(notebook, "HOME") or notebook.get("workingDir") or "/home")
+    named = (_path(each) for each in (home, _value(notebook, "HOME"), notebook.get("workingDir") or "") if each)
+    place = next((each for each in named if each != PurePosixPath("/")), PurePosixPath("/home"))
     found = []
     for mount in notebook.get("volumeMounts") or []:
-        path = PurePosixPath(mount["mountPath"])
+        path = _path(mount["mountPath"])
         secret = any(kind in kinds.get(mount["name"], {}) for kind in _NEVER_HOME)
-        if not secret and (path.is_relative_to(place) or place.is_relative_to(path)):
+        if not secret and _overlap(path, place) and not any(_overlap(path, own) for own in _OF_THE_IMAGE):
             # Propagation out of a container needs privileges; sshd mounts nothing anyway.
             found.append({name: value for name, value in mount.items() if name != "mountPropagation"})
-    return found
+    # Container runtimes follow links when they mount. One in a volume of the user's would lead the next to where sshd's code is.
+    planted = [_path(mount["mountPath"]) for mount in found if not mount.get("readOnly")]
+    return [mount for mount in found if not any(each in _path(mount["mountPath"]).parents for each in planted)]
+
+
+def _path(text: str) -> PurePosixPath:
+    """As a container runtime takes it: absolute, without ``..``."""
+    return PurePosixPath(posixpath.normpath("/" + text.lstrip("/")))
+
+
+def _overlap(one: PurePosixPath, other: PurePosixPath) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def _value(container: Manifest, name: str) -> str:

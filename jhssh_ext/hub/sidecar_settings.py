@@ -37,8 +37,11 @@ class SidecarSettings(Configurable):
     ).tag(config=True)
 
     sidecar_limits = Dict(
-        {"memory": "512Mi"},
-        help="""What it may use at most, as Kubernetes quantities. What sessions run counts as the notebook's, not as this.""",
+        {"memory": "1Gi"},
+        help="""What it may use at most, as Kubernetes quantities. What sessions run counts as the notebook's, not as this.
+
+        A session takes 6 to 7 MiB of it, and a server has at most 100.
+        """,
     ).tag(config=True)
 
     sidecar_home = Unicode(

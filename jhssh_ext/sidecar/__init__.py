@@ -17,6 +17,7 @@ subPath     in ``notebook``            in ``sshd``                holds
 
 A second emptyDir (medium Memory, sizeLimit 1Mi), in ``sshd`` alone at /run/sidecar: sshd's files, the private host key among
 them. The volumes of the user's home are mounted in ``sshd`` as in ``notebook`` (same paths, same subPaths).
+Never so, however: a volume of the user's over, around or in what this image runs from, or where a link in another one leads.
 
 Init container (this image, the notebook's uid and gid): args ``["install", "/run/jhssh"]``, ``jhssh`` mounted whole at
 /run/jhssh. It makes the four folders.

@@ -36,6 +36,17 @@ AUTH_SOCKET = re.compile(r"/tmp/(ssh-[A-Za-z0-9]+/agent\.[0-9]+)")  # noqa: S108
 DISPLAY = re.compile(r"[A-Za-z0-9.:\[\]-]*:([0-9]+)(\.[0-9]+)?")
 COOKIE = re.compile(r"([A-Za-z0-9-]{1,64}) ((?:[0-9a-fA-F]{2}){1,256})\n?")
 FROM_THE_CLIENT = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+NO_DEATH = {
+    signal.SIGSTOP,
+    signal.SIGTSTP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGCHLD,
+    signal.SIGCONT,
+    signal.SIGURG,
+    signal.SIGWINCH,
+}
+"""signals that end no process by themselves (signal(7)); some would stop us for ever"""
 CONNECT_TIMEOUT = 10.0
 """seconds in which an agent that is just starting may come"""
 ANSWER_TIMEOUT = 30.0
@@ -265,9 +276,9 @@ def lend_streams(connection: socket.socket) -> tuple[bytes, int]:
 
 def end_as(kind: bytes, number: int) -> NoReturn:
     """As the session did: sshd tells the client, by what became of us."""
-    if kind == b"s" and number in signal.valid_signals():
+    if kind == b"s" and number in signal.valid_signals() - NO_DEATH:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
+        if number != signal.SIGKILL:
             signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     os._exit(number & 0xFF if kind == b"x" else FAILED)

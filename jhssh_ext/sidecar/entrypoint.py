@@ -81,8 +81,8 @@ def prepare(environ: Mapping[str, str], paths: Paths) -> list[str]:
     except UnsafeValue as error:
         raise Unusable(f"{error}.") from None
     config = _write(paths, "sshd_config", text)
-    # All connections come from the gateway, which has its own bounds for strangers.
-    listen = ["-p", str(_port(environ)), "-o", "MaxStartups=100"]
+    # All connections come from the gateway, which has its own bounds for strangers. Of sessions the agent has fewer, and says so.
+    listen = ["-p", str(_port(environ)), "-o", "MaxStartups=100", "-o", "MaxSessions=120"]
     if environ.get("JHSSH_LISTEN_ADDRESS"):
         listen += ["-o", f"ListenAddress={environ['JHSSH_LISTEN_ADDRESS']}"]
     checked = subprocess.run([SSHD, "-t", "-f", config, *listen], capture_output=True, check=False)

@@ -104,12 +104,12 @@ class JHSSHExtension(ExtensionApp):
     def initialize_handlers(self) -> None:
         self.handlers.extend(handlers.HANDLERS)
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """The body of GET /jhssh/status."""
         given = self.server_environment
         return {
             "enabled": given.enabled,
-            "sshd": self.sshd.status(),
+            "sshd": await self.sshd.status() if isinstance(self.sshd, SidecarSSHD) else self.sshd.status(),
             "connect": {
                 "host": given.connect_host,
                 "port": given.connect_port,

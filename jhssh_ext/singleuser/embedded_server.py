@@ -35,6 +35,8 @@ from .embedded_session import hang_up_all, wait_for_all
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
+# Not the SIGTERM of an orderly stop: it may come while the Jupyter server is still there to see, its threads ending one by one.
+OWNER_DIED = signal.SIGHUP
 MAX_UNAUTHENTICATED = 64
 """connections at once; further ones are dropped (as MaxStartups in sshd_config(5))"""
 MAX_CONNECTIONS = 400
@@ -177,8 +179,9 @@ async def serve(listening: socket.socket, runtime: Path) -> None:
     """Until SIGTERM, SIGINT or the death of the parent."""
     loop = asyncio.get_running_loop()
     stop, lost = asyncio.Event(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(OWNER_DIED, lost.set)
     _watch_lifeline(loop, lost)
     _watch_children_without_threads(loop)
     server = EmbeddedServer(listening, runtime, make_options(runtime))
@@ -195,7 +198,7 @@ async def serve(listening: socket.socket, runtime: Path) -> None:
 
 def _end_with_parent() -> None:
     with contextlib.suppress(OSError, AttributeError):  # Linux; elsewhere there is the lifeline
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(OWNER_DIED), 0, 0, 0)
 
 
 def _watch_children_without_threads(loop: asyncio.AbstractEventLoop) -> None:

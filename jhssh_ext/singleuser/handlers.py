@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,6 @@ from ..errors import (
     Unavailable,
 )
 from ..public_keys import MAX_TEXT
-from ..signed_http import ANSWER_TYPE, LIFETIME, BadSignature, sign_answer, verify_request
 from .key_import import KeyImporter
 from .key_store import KeyStore, StoredKey
 
@@ -39,7 +38,7 @@ class Services:
     """What the handlers need; app.py makes it and puts it into the settings."""
 
     store: KeyStore
-    status: Callable[[], dict[str, Any]]
+    status: Callable[[], Awaitable[dict[str, Any]]]
     keys_changed: Callable[[], None]
     importer: KeyImporter
     audience: str = ""
@@ -136,6 +135,9 @@ class PublicKeysHandler(JHSSHHandler):
         self.signed_for = self._verified(token)
 
     def _verified(self, token: str) -> str:
+        # Here, since it brings PyJWT and cryptography, which a server without SSH does without (tests/singleuser/test_app.py).
+        from ..signed_http import LIFETIME, BadSignature, verify_request
+
         services = self.services
         try:
             jti = verify_request(services.secret, services.audience, "GET", self.request.path, token)
@@ -161,6 +163,8 @@ class PublicKeysHandler(JHSSHHandler):
             if shown is not None:
                 await shown
             return
+        from ..signed_http import ANSWER_TYPE, sign_answer  # here, as above
+
         answer = sign_answer(self.services.secret, self.services.audience, self.signed_for, await self._model())
         self.set_header("Cache-Control", "no-store")
         self.finish(answer, set_content_type=ANSWER_TYPE)
@@ -234,7 +238,7 @@ class StatusHandler(JHSSHHandler):
     @authorized
     async def get(self) -> None:
         self.set_header("Cache-Control", "private, no-cache")
-        self.finish(json.dumps(self.services.status()))
+        self.finish(json.dumps(await self.services.status()))
 
 
 def key_model(stored: StoredKey) -> dict[str, Any]:

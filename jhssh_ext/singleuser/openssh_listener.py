@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
+# Not the SIGTERM of an orderly stop: it may come while the Jupyter server is still there to see, its threads ending one by one.
+OWNER_DIED = signal.SIGHUP
 MAX_UNAUTHENTICATED = 64
 """as sshd's own MaxStartups, which does not count in inetd mode"""
 MAX_CONNECTIONS = 400
@@ -62,8 +64,9 @@ class Listener:
         self._stopping = False
         self.orphaned = False
         """did the Jupyter server die"""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        signal.signal(OWNER_DIED, self._orphan)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._selector.register(listening, selectors.EVENT_READ, self._accept)
         self._selector.register(self._woken, selectors.EVENT_READ, self._reap)
@@ -77,6 +80,9 @@ class Listener:
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
+
+    def _orphan(self, *_: object) -> None:
+        self._stopping = self.orphaned = True
 
     def _lifeline(self, _: selectors.SelectorKey) -> None:
         if not os.read(0, 4096):
@@ -202,7 +208,7 @@ def main() -> None:
         arguments = json.load(file)["arguments"]
     os.set_blocking(2, False)
     listener = Listener(socket.socket(fileno=options.fd), arguments)
-    die_with_parent(signal.SIGTERM)
+    die_with_parent(OWNER_DIED)
     parent = os.getppid()
     say(b"ready")
     listener.run()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import socket
+import asyncio
+import contextlib
+from ipaddress import ip_address
 from typing import Any
 
 from ..payloads import SIDECAR, ServerEnvironment
@@ -22,8 +24,8 @@ class SidecarSSHD:
     async def stop(self) -> None:
         """It ends with the pod."""
 
-    def status(self) -> dict[str, Any]:
-        """The "sshd" of GET /jhssh/status."""
+    async def status(self) -> dict[str, Any]:
+        """The "sshd" of GET /jhssh/status. It looks where sshd was told to listen; the event loop goes on meanwhile."""
         found: dict[str, Any] = {
             "implementation": SIDECAR,
             "state": "running",
@@ -31,8 +33,17 @@ class SidecarSSHD:
         }
         port = self._environment.listen_port
         try:
-            socket.create_connection(("localhost", port), LOOK_TIMEOUT).close()
-        except OSError as error:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(self._host(), port), LOOK_TIMEOUT)
+            writer.close()
+        except (OSError, asyncio.TimeoutError) as error:
+            reason = (getattr(error, "strerror", None) or str(error) or "no answer").rstrip(".")
             found["state"] = "failed"
-            found["reason"] = f"The sidecar's sshd does not answer on port {port}: {error.strerror or error}."
+            found["reason"] = f"The sidecar's sshd does not answer on port {port}: {reason}."
         return found
+
+    def _host(self) -> str:
+        address = self._environment.listen_address
+        with contextlib.suppress(ValueError):
+            if ip_address(address).is_unspecified:
+                return "localhost"
+        return address or "localhost"

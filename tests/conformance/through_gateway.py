@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..conftest import register_key
 from ..harness.hub import Hub
+from ..harness.processes import arguments
 from ..harness.ssh import HOST, SSHClient, make_key
 from .targets import Target, resident
 
@@ -61,14 +62,14 @@ def through_gateway(folder: Path, implementation: str) -> Iterator[Target]:
 
 def _server_pid(hub: Hub) -> int:
     """The user server, oldest of its processes."""
-    servers = [process for process in hub.processes() if "jupyterhub.singleuser" in process.cmdline()]
+    servers = [process for process in hub.processes() if "jupyterhub.singleuser" in arguments(process)]
     return int(min(servers, key=lambda process: float(process.create_time())).pid)
 
 
 def _listener_pids(hub: Hub) -> list[int]:
     """Of the processes that accept for sshd; the embedded server is one."""
     programs = ("jhssh_ext.singleuser.embedded_server", "openssh_listener.py")
-    return [each.pid for each in hub.processes() if any(part.endswith(programs) for part in each.cmdline())]
+    return [each.pid for each in hub.processes() if any(part.endswith(programs) for part in arguments(each))]
 
 
 def _environment(hub: Hub) -> dict[str, str]:

@@ -16,7 +16,7 @@ import pytest
 from ..conftest import HUB_VERSIONS
 from ..harness.gateway import GatewayProcess, direct
 from ..harness.hub import VENVS, Hub
-from ..harness.processes import MARK, descendants, free_port, listening, stop_child, tail, wait_until
+from ..harness.processes import MARK, arguments, descendants, free_port, listening, stop_child, tail, wait_until
 from ..harness.ssh import SSHClient
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def test_gateway_ends_with_a_hub_that_was_killed_and_the_next_gets_its_ports(
     hub.start()
     gateway = hub.gateway
     assert gateway is not None
-    [service] = [p for p in descendants(hub.pid) if "jhssh_ext.gateway" in p.cmdline()]
+    [service] = [p for p in descendants(hub.pid) if "jhssh_ext.gateway" in arguments(p)]
     child = client(hub, "alice", password=hub.token("alice")).popen("echo here; cat")
     assert child.stdout is not None
     assert child.stdout.readline() == b"here\n"

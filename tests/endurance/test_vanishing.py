@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from ..harness.hub import Hub
-from ..harness.processes import describe, end, marked, nothing_left, wait_until
+from ..harness.processes import arguments, describe, end, marked, nothing_left, wait_until
 from ..harness.ssh import SSHClient
 
 pytestmark = pytest.mark.slow
@@ -69,7 +69,8 @@ def test_what_was_detached_outlives_client_and_session(moody6: Hub, with_server:
     )
 
     def running() -> dict[str, psutil.Process]:
-        return {p.cmdline()[1]: p for p in marked(moody6.mark) if p.pid not in before and p.cmdline()[:1] == ["sleep"]}
+        found = {p: arguments(p) for p in marked(moody6.mark) if p.pid not in before}
+        return {given[1]: p for p, given in found.items() if given[:1] == ["sleep"]}
 
     child = one.popen(command, stdin=subprocess.DEVNULL)
     try:

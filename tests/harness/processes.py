@@ -62,14 +62,17 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def arguments(process: psutil.Process) -> list[str]:
+    """Its command line; empty if it has ended, which it may do between any two looks."""
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
 def sleeping(mark: str) -> set[str]:
     """What sleep(1) was asked to sleep, in each process with ``mark``."""
-    found = set()
-    for process in marked(mark):
-        with contextlib.suppress(psutil.Error):
-            if process.name() == "sleep":
-                found.add(process.cmdline()[1])
-    return found
+    return {given[1] for given in map(arguments, marked(mark)) if given[:1] == ["sleep"] and len(given) > 1}
 
 
 def descendants(pid: int) -> list[psutil.Process]:

@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from kubespawner import KubeSpawner
 from traitlets import TraitError
 
 from jhssh_ext.hub import SSHKubeSpawner, options_form
@@ -178,16 +179,16 @@ async def test_a_profile_may_switch_it_on_and_change_the_sidecar(make: MakeSpawn
         {
             "display_name": "SSH",
             "slug": "ssh",
-            "kubespawner_override": {"ssh_policy": "always", "sidecar_limits": {"memory": "1Gi", "cpu": "1"}, "image": "gpu:2"},
+            "kubespawner_override": {"ssh_policy": "always", "sidecar_limits": {"memory": "2Gi", "cpu": "1"}, "image": "gpu:2"},
         },
     ]
     for choice, on in (("plain", False), ("ssh", True)):
         spawner = make(profile_list=profiles, user_options={"profile": choice}, config={"ssh_default": False})
         found = containers(await manifest(spawner))
         assert ("sshd" in found) is on
-    assert found["sshd"]["resources"]["limits"] == {"memory": "1Gi", "cpu": "1"}
+    assert found["sshd"]["resources"]["limits"] == {"memory": "2Gi", "cpu": "1"}
     assert found["notebook"]["image"] == "gpu:2"
-    assert make().sidecar_limits == {"memory": "512Mi"}, "no other spawner is changed"
+    assert make().sidecar_limits == {"memory": "1Gi"}, "no other spawner is changed"
 
 
 @pytest.mark.asyncio
@@ -272,6 +273,37 @@ async def test_modify_pod_hook_sees_the_sidecar_as_objects(make: MakeSpawner) ->
     found = containers(await manifest(make(modify_pod_hook=hook)))
     assert found["sshd"]["resources"]["limits"]["memory"] == "1Gi"
     assert found["notebook"]["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda spec: None, ""),
+        (lambda spec: setattr(spec, "share_process_namespace", True), "shareProcessNamespace"),
+        (lambda spec: setattr(spec, "host_pid", True), "hostPID"),
+        (lambda spec: spec.containers[0].security_context.update(runAsUser=7), "set KubeSpawner.uid"),
+        (lambda spec: (spec.containers.pop(), setattr(spec, "host_pid", True)), ""),
+    ],
+)
+async def test_what_a_hook_spoils_is_logged_with_the_setting(
+    make: MakeSpawner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, change: Any, said: str
+) -> None:
+    created = []
+
+    async def create(_spawner: Any, pod: Any, _timeout: float) -> bool:
+        created.append(pod)
+        return True
+
+    monkeypatch.setattr(KubeSpawner, "_make_create_pod_request", create)
+    spawner = make()
+    await spawner.load_user_options()
+    pod = await spawner.get_pod_manifest()
+    change(pod.spec)
+    with caplog.at_level(logging.ERROR):
+        assert await spawner._make_create_pod_request(pod, 3)
+    assert created == [pod]
+    assert [said in record.getMessage() for record in caplog.records] == ([True] if said else [])
 
 
 @pytest.mark.asyncio

@@ -14,8 +14,9 @@ from jhssh_ext.hub.local_spawners import SSHLocalProcessSpawner, SSHSimpleLocalP
 
 
 def test_they_are_found_by_name() -> None:
-    found = {entry.name: entry.load() for entry in entry_points(group="jupyterhub.spawners") if entry.name.startswith("jhssh")}
-    assert set(found.values()) == {SSHLocalProcessSpawner, SSHSimpleLocalProcessSpawner}
+    found = {entry.name: entry for entry in entry_points(group="jupyterhub.spawners")}
+    assert found["jhssh-local"].load() is SSHLocalProcessSpawner
+    assert found["jhssh-simple"].load() is SSHSimpleLocalProcessSpawner
 
 
 @pytest.mark.parametrize(

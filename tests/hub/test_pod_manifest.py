@@ -166,7 +166,7 @@ def test_each_container_mounts_what_it_needs_and_no_more() -> None:
         "/run/sidecar": ("jhssh-sshd", "", False),
     }
     volumes = {volume["name"]: volume["emptyDir"] for volume in made["volumes"]}
-    assert volumes == {"jhssh": {}, "jhssh-sshd": {"medium": "Memory", "sizeLimit": "1Mi"}}
+    assert volumes == {"jhssh": {"sizeLimit": "256Mi"}, "jhssh-sshd": {"medium": "Memory", "sizeLimit": "1Mi"}}
 
 
 VOLUMES = [
@@ -207,6 +207,56 @@ def test_sshd_mounts_the_home_as_the_notebook_does(
     assert (mounts(sshd).get(mount["mountPath"]) == mount) is wanted
     assert mount["mountPath"] not in mounts(install)
     assert parts.socket_folders == ("/run/jhssh/user", *([mount["mountPath"]] if wanted else []))
+
+
+@pytest.mark.parametrize(
+    ("home", "path", "wanted"),
+    [
+        ("/tmp", "/tmp", False),
+        ("/tmp/home", "/tmp/home", False),
+        ("/opt/app-root/src", "/opt", False),
+        ("/opt/app-root/src", "/opt/", False),
+        ("/opt/app-root/src", "/opt/app-root/..", False),
+        ("/opt/app-root/src", "//opt", False),
+        ("/opt/app-root/src", "/opt/app-root", True),
+        ("/opt/app-root/src", "/opt/app-root/src", True),
+        ("/opt/jhssh", "/opt/jhssh", False),
+        ("/opt/jhssh/jhssh_ext", "/opt/jhssh/jhssh_ext", False),
+        ("/usr/share/home", "/usr/share/home", False),
+        ("/var/home/a", "/var", False),
+        ("/var/home/a", "/var/home", True),
+        ("/run/user", "/run/user", False),
+        ("/home/a", "/", False),
+        ("/", "/usr/local", False),
+        ("/", "/data", False),
+        ("/", "/home/a", True),
+        ("/home/a/", "/home/a/work/", True),
+    ],
+)
+@pytest.mark.parametrize("said_by", ["sidecar_home", "HOME", "workingDir"])
+def test_no_volume_of_the_users_is_where_sshd_has_its_own_files(home: str, path: str, wanted: bool, said_by: str) -> None:
+    notebook: dict[str, Any] = {"volumeMounts": [{"name": "home", "mountPath": path}]}
+    if said_by == "HOME":
+        notebook["env"] = [{"name": "HOME", "value": home}]
+    elif said_by == "workingDir":
+        notebook["workingDir"] = home
+    sidecar = Sidecar(**{**vars(SIDECAR), "home": home if said_by == "sidecar_home" else ""})
+    parts = build(make_pod(notebook, volumes=VOLUMES), sidecar)
+    paths = [mount["mountPath"] for mount in parts.containers[0]["volumeMounts"]]
+    assert (path in [mount["mountPath"] for mount in parts.containers[0]["volumeMounts"] if mount["name"] == "home"]) is wanted
+    assert (path in parts.socket_folders) is wanted
+    assert len(paths) == len(set(paths)), "the API server refuses two mounts at one path"
+
+
+@pytest.mark.parametrize(("read_only", "nested"), [(False, False), (True, True)])
+def test_sshd_mounts_nothing_where_a_link_of_the_users_may_be(read_only: bool, nested: bool) -> None:
+    """runc follows links inside of the container: ~/shared -> /opt/jhssh would have the next volume mounted over sshd's code."""
+    home = {"name": "home", "mountPath": "/home/a", "readOnly": read_only}
+    shared = {"name": "shared", "mountPath": "/home/a/shared"}
+    for both in ([home, shared], [shared, home]):
+        parts = build(make_pod({"volumeMounts": both}, volumes=VOLUMES), SIDECAR)
+        assert "/home/a" in mounts(parts.containers[0])
+        assert ("/home/a/shared" in mounts(parts.containers[0])) is nested
 
 
 def test_mounts_are_not_propagated_out_of_sshd() -> None:

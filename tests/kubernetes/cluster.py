@@ -10,6 +10,7 @@ import secrets
 import shutil
 import subprocess
 import tarfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,55 @@ NOTEBOOK_IMAGE = os.environ.get("JHSSH_NOTEBOOK_IMAGE", "localhost/jhssh-noteboo
 """has our package"""
 PLAIN_NOTEBOOK_IMAGE = os.environ.get("JHSSH_PLAIN_NOTEBOOK_IMAGE", "localhost/jhssh-notebook-plain:test")
 """has not"""
+IMAGES_TIMEOUT = 120.0
 
 
 @functools.cache
 def why_not() -> str:
-    """What these tests lack here; empty if nothing."""
+    """What these tests lack here, but for images; empty if nothing."""
     if not os.environ.get("KUBECONFIG"):
-        return "no cluster: KUBECONFIG is not set"
+        return f"no cluster: {os.environ.get('JHSSH_NO_CLUSTER') or 'KUBECONFIG is not set'}"
     if not os.environ.get("JHSSH_HOST_ON_POD_NET"):
         return "JHSSH_HOST_ON_POD_NET is not set: this machine's address as pods see it"
     if shutil.which("kubectl") is None:
         return "kubectl is not installed"
     tried = subprocess.run(["kubectl", "get", "--raw", "/readyz", "--request-timeout=10s"], capture_output=True, check=False)
     return "" if tried.returncode == 0 else f"the cluster does not answer: {tried.stderr.decode(errors='replace').strip()[:200]}"
+
+
+def why_no_images() -> str:
+    """Which images pods can't have here; empty if none. A pod that ends at once tries them, wherever they come from."""
+    images = (SIDECAR_IMAGE, NOTEBOOK_IMAGE, PLAIN_NOTEBOOK_IMAGE)
+    name = f"jhssh-test-images-{secrets.token_hex(4)}"
+    containers = [
+        {"name": f"image-{number}", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["/bin/sh", "-c", "exit 0"]}
+        for number, image in enumerate(images)
+    ]
+    spec = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": containers}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    kubectl("create", "--filename", "-", input=json.dumps(pod).encode())
+    deadline = time.monotonic() + IMAGES_TIMEOUT
+    try:
+        while True:
+            status = json.loads(kubectl("get", "pod", name, "--output", "json"))["status"]
+            reason = missing_images(status)
+            if reason is not None:
+                return reason
+            if time.monotonic() > deadline:
+                return f"the cluster started no pod with its images in {IMAGES_TIMEOUT:.0f} s"
+            time.sleep(0.5)
+    finally:
+        kubectl("delete", "pod", name, "--now", "--wait=false")
+
+
+def missing_images(status: dict[str, Any]) -> str | None:
+    """By the status of a pod: the images it can't have, empty if it has all; None while that is open."""
+    found = status.get("containerStatuses") or []
+    waiting = {each["image"]: each["state"]["waiting"].get("reason", "") for each in found if "waiting" in each["state"]}
+    missing = [f"{image} ({reason})" for image, reason in sorted(waiting.items()) if "Image" in reason]
+    if missing:
+        return f"images are not there: {', '.join(missing)}"
+    return None if waiting or not found else ""
 
 
 def host_on_pod_net() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from ..harness.hub import Hub
 from ..harness.ssh import SSHClient
-from .cluster import NOTEBOOK_IMAGE, PLAIN_NOTEBOOK_IMAGE, SIDECAR_IMAGE, Namespace, Pod, host_on_pod_net, why_not
+from .cluster import NOTEBOOK_IMAGE, PLAIN_NOTEBOOK_IMAGE, SIDECAR_IMAGE, Namespace, Pod, host_on_pod_net, why_no_images, why_not
 
 # Pods reach Hub and gateway at this machine's address on their network: these listen there, not on loopback alone.
 CONFIG = """
@@ -117,10 +119,26 @@ class Cluster:
         )
 
 
+def once(tmp_path_factory: pytest.TempPathFactory, name: str, find_out: Callable[[], str]) -> str:
+    """What ``find_out`` says, asked once in a run, however many workers of pytest-xdist there are."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with (folder / f"once-{name}").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        found = file.read()
+        if not found:
+            found = f"{name}: {find_out()}"
+            file.write(found)
+    return found.partition(": ")[2]
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    if why_not():
-        pytest.skip(why_not())
+    reason = why_not() or once(tmp_path_factory, "images", why_no_images)
+    if reason:
+        pytest.skip(reason)
     made = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
         made.start()

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from jhssh_ext.sidecar import agent
+
 from ..conformance.client import Client, pipe
 from ..conformance.waiting import end, processes, wait_for
 from .pod import ROOT, USER_ID, Pod, pod, why_not
@@ -99,12 +101,52 @@ def test_nothing_is_left_of_a_hundred_sessions(client: Client, shared_pod: Pod) 
 
 
 def test_a_session_that_was_hung_up_runs_its_trap_once(client: Client, shared_pod: Pod) -> None:
-    mark = shared_pod.home / client.name()
-    running = client.start(f"exec 2>/dev/null; trap 'echo hung up >>{mark.name}' HUP; echo ready; sleep 100; sleep 0.2; exit")
-    assert pipe(running.stdout).readline() == b"ready\n"
+    mark, seconds = shared_pod.home / client.name(), client.seconds()
+    running = client.start(f"exec 2>/dev/null; trap 'echo hung up >>{mark.name}' HUP; sleep {seconds}; sleep 0.2; exit")
+    wait_for(lambda: processes("sleep", seconds), "it has set its trap, and waits")
     running.kill()
     wait_for(lambda: mark.exists() and len(agents(shared_pod)) == 2, "the session is gone")
     assert mark.read_text() == "hung up\n"
+
+
+def test_a_session_that_is_hung_up_has_each_process_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(
+        ["/bin/sh", "-c", "sleep 100 & echo $!; wait"], stdout=subprocess.PIPE, start_new_session=True
+    ) as session:
+        sleeper = int(pipe(session.stdout).readline())
+        told: list[tuple[int, int]] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "kill", lambda *what: told.append(what))
+            agent.hang_up(session.pid)
+        os.killpg(session.pid, signal.SIGKILL)
+    assert told[0] == (session.pid, signal.SIGHUP), "before it starts anything more"
+    assert sorted(told) == sorted((pid, sent) for pid in (session.pid, sleeper) for sent in (signal.SIGHUP, signal.SIGCONT))
+
+
+def test_a_session_that_removes_its_xauthority_keeps_its_status(client: Client) -> None:
+    result = client.run('test -f "$XAUTHORITY" && rm -f "$XAUTHORITY" && exit 7', "-Y", env={"DISPLAY": ":99"})
+    assert result.returncode == 7, result.stderr
+
+
+@pytest.mark.slow
+def test_more_sessions_than_the_sidecar_can_bear_are_refused_with_a_sentence(own_pod: Pod, client_of: ClientOf) -> None:
+    script = own_pod.volume / "lib" / "agent.py"
+    text = script.read_text()
+    assert "\nMAX_SESSIONS = 100\n" in text
+    for pid in agents(own_pod):
+        os.kill(pid, signal.SIGKILL)
+    script.write_text(text.replace("\nMAX_SESSIONS = 100\n", "\nMAX_SESSIONS = 1\n"))
+    wait_for(lambda: not agents(own_pod), "the agent is gone")
+    own_pod.start_agent()
+    client = client_of(own_pod)
+    running = client.start("cat")
+    pipe(running.stdin).write(b"x\n")
+    pipe(running.stdin).flush()
+    assert pipe(running.stdout).readline() == b"x\n"
+    result = client.run("true")
+    assert (result.returncode, b"Too many sessions are open on this server." in result.stderr) == (255, True), result.stderr
+    running.communicate(timeout=10)
+    wait_for(lambda: client.run("true").returncode == 0, "the next one is let in")
 
 
 def test_signal_to_what_stands_for_the_session_reaches_it(client: Client, shared_pod: Pod) -> None:

@@ -209,8 +209,8 @@ def test_an_agents_own_sentence_is_shown_without_control_characters(folder: Path
     assert (result.returncode, result.stderr.decode()) == (255, "jhssh: No ]0;titleserver ü\r\n")
 
 
-@pytest.mark.parametrize("number", [0, 65, 9999, 2**32 - 1])
-def test_a_signal_that_does_not_exist_ends_the_session_as_failed(folder: Path, number: int) -> None:
+@pytest.mark.parametrize("number", [0, 65, 9999, 2**32 - 1, *sorted(enter.NO_DEATH)])
+def test_a_signal_that_nobody_dies_of_ends_the_session_as_failed(folder: Path, number: int) -> None:
     assert run(folder, answering(message(b"s", number))).returncode == 255
 
 

@@ -53,10 +53,10 @@ def test_a_restarted_container_finds_and_replaces_its_files(paths: Paths, enviro
 
 
 def test_sshd_listens_where_the_hub_says(paths: Paths, environ: dict[str, str]) -> None:
-    assert prepare(environ, paths)[-4:-2] == ["-p", "2222"]
+    assert prepare(environ, paths)[-6:-4] == ["-p", "2222"]
     changed = prepare({**environ, "JHSSH_LISTEN_PORT": "8022", "JHSSH_LISTEN_ADDRESS": "127.0.0.1"}, paths)
     assert changed[2] == "/usr/sbin/sshd"
-    assert changed[-6:] == ["-p", "8022", "-o", "MaxStartups=100", "-o", "ListenAddress=127.0.0.1"]
+    assert changed[-8:] == ["-p", "8022", "-o", "MaxStartups=100", "-o", "MaxSessions=120", "-o", "ListenAddress=127.0.0.1"]
 
 
 @pytest.mark.parametrize("name", ["JHSSH_HOST_KEY", "JHSSH_USER_CA_KEYS", "JHSSH_PRINCIPAL"])

@@ -18,7 +18,7 @@ from jhssh_ext import __version__
 from jhssh_ext.public_keys import parse_line
 from jhssh_ext.singleuser.app import JHSSHExtension
 
-from ..harness.processes import descendants, free_port, marked, wait_until
+from ..harness.processes import arguments, descendants, free_port, marked, sleeping, wait_until
 from .keys import new_line
 from .servers import Credentials, JupyterServer, jupyter_server, ssh, ssh_command
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 def listeners(server: JupyterServer) -> list[psutil.Process]:
     """The processes that accept SSH connections, of either kind."""
-    return [child for child in descendants(server.process.pid) if "--fd" in child.cmdline()]
+    return [child for child in descendants(server.process.pid) if "--fd" in arguments(child)]
 
 
 def test_status_says_how_to_connect(server: JupyterServer, credentials: Credentials) -> None:
@@ -115,18 +115,15 @@ def test_with_the_server_everything_ends_but_what_left_its_session(
             ssh_command(credentials, running.ssh_port, "-tt", "sleep 982"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
         try:
-
-            def sleepers() -> set[str]:
-                return {process.cmdline()[1] for process in marked(running.mark) if process.name() == "sleep"}
-
-            wait_until(lambda: sleepers() == {"987", "986", "985", "983", "982"}, what="the commands")
+            wait_until(lambda: sleeping(running.mark) == {"987", "986", "985", "983", "982"}, what="the commands")
             os.kill(running.process.pid, how)
             running.process.wait(20)
-            wait_until(lambda: sleepers() == {"987", "986"}, what="the end of what was attached")
+            wait_until(lambda: sleeping(running.mark) == {"987", "986"}, what="the end of what was attached")
             assert client.wait(20) == 255
             assert terminal.wait(20) == 255
             wait_until(
-                lambda: {process.name() for process in marked(running.mark)} == {"sleep"}, what="the end of sshd and its helpers"
+                lambda: {name for each in marked(running.mark) for name in arguments(each)[:1]} == {"sleep"},
+                what="the end of sshd and its helpers",
             )
             assert list((tmp_path / "tmp").glob("jhssh-*")) == []
         finally:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from jhssh_ext.payloads import SIDECAR, ServerEnvironment
+from jhssh_ext.singleuser import sidecar_sshd
 from jhssh_ext.singleuser.environment import take
 from jhssh_ext.singleuser.sidecar_sshd import SidecarSSHD
 
@@ -36,22 +37,41 @@ def test_an_incomplete_setup_is_off_with_a_reason(missing: str) -> None:
     assert "incomplete" in found.disabled_because
 
 
-def test_an_sshd_that_listens_is_running() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        status = SidecarSSHD(replace(GIVEN, listen_port=listener.getsockname()[1])).status()
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("told", "listens"), [("", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("127.0.0.3", "127.0.0.3")]
+)
+async def test_an_sshd_that_listens_is_running(told: str, listens: str) -> None:
+    with socket.create_server((listens, 0)) as listener:
+        status = await SidecarSSHD(replace(GIVEN, listen_address=told, listen_port=listener.getsockname()[1])).status()
     assert status == {"implementation": "sidecar", "state": "running", "host_keys": ["ssh-ed25519 AAAA"]}
 
 
-def test_an_sshd_that_does_not_listen_has_failed() -> None:
+@pytest.mark.asyncio
+async def test_an_sshd_that_does_not_listen_has_failed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    status = SidecarSSHD(replace(GIVEN, listen_port=port)).status()
+    status = await SidecarSSHD(replace(GIVEN, listen_address="127.0.0.1", listen_port=port)).status()
     assert status["state"] == "failed"
-    assert f"port {port}: Connection refused" in status["reason"]
+    assert f"does not answer on port {port}: " in status["reason"]
 
 
-def test_it_is_neither_started_nor_stopped_from_here() -> None:
+@pytest.mark.asyncio
+async def test_an_sshd_that_says_nothing_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio, "open_connection", never)
+    monkeypatch.setattr(sidecar_sshd, "LOOK_TIMEOUT", 0.1)
+    looking = asyncio.create_task(SidecarSSHD(GIVEN).status())
+    await asyncio.sleep(0)
+    assert not looking.done()
+    assert (await looking)["reason"] == "The sidecar's sshd does not answer on port 2222: no answer."
+
+
+@pytest.mark.asyncio
+async def test_it_is_neither_started_nor_stopped_from_here() -> None:
     sshd = SidecarSSHD(GIVEN)
     sshd.start()
-    asyncio.run(sshd.stop())
-    assert sshd.status()["implementation"] == "sidecar"
+    await sshd.stop()
+    assert (await sshd.status())["implementation"] == "sidecar"

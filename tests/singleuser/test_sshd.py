@@ -22,7 +22,7 @@ from jhssh_ext.payloads import ServerEnvironment
 from jhssh_ext.singleuser import openssh, sshd
 from jhssh_ext.singleuser.sshd import ASYNCSSH, AUTO, OPENSSH, SSHD, SessionSetup
 
-from ..harness.processes import MARK, end_marked, free_port, new_mark, sleeping, wait_until
+from ..harness.processes import MARK, arguments, end_marked, free_port, new_mark, sleeping, wait_until
 from .servers import PRINCIPAL_ID, Credentials, keygen, ssh, ssh_command
 
 LOG = logging.getLogger("test_sshd")
@@ -41,7 +41,7 @@ async def wait_for(supervised: SSHD, state: str) -> dict[str, Any]:
 
 def listeners() -> list[psutil.Process]:
     """The supervised processes of this one."""
-    return [each for each in psutil.Process().children() if "--fd" in each.cmdline()]
+    return [each for each in psutil.Process().children() if "--fd" in arguments(each)]
 
 
 @asynccontextmanager
@@ -90,9 +90,9 @@ async def test_lets_in_whom_the_gateway_certified_for_this_server_alone(
         "expired": ("user_ca", "-n", PRINCIPAL_ID, "-V", "-2h:-1h"),
         "host-certificate": ("user_ca", "-h", "-n", PRINCIPAL_ID),
     }
-    for name, (ca, *arguments) in certified.items():
+    for name, (ca, *options) in certified.items():
         keygen(tried.folder / name)
-        tried.certify(name, ca, *arguments)
+        tried.certify(name, ca, *options)
     keygen(tried.folder / "plain")
     (tried.folder / "plain.pub").write_text((tried.folder / "user_ca.pub").read_text())
     port = free_port()
