@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Enum, Int, Unicode
@@ -116,6 +118,7 @@ class JHSSHExtension(ExtensionApp):
                 "login_name": given.login_name,
                 "host_key": self._gateway_host_key.line if self._gateway_host_key else "",
                 "host_key_fingerprint": self._gateway_host_key.fingerprint if self._gateway_host_key else "",
+                "gateway_path": gateway_path(given.gateway_url),
             },
             "version": __version__,
         }
@@ -161,3 +164,9 @@ class JHSSHExtension(ExtensionApp):
             return shlex.split(chosen) if isinstance(chosen, str) else list(chosen)
         shell = os.environ.get("SHELL") or shutil.which("sh") or "/bin/sh"
         return [shell] if sys.stdout.isatty() else [shell, "-l"]
+
+
+def gateway_path(url: str) -> str:
+    """Where the gateway's page is at the Hub's own address (browsers may not reach ``url``); empty where it is not."""
+    path = urlsplit(url).path
+    return path if re.search(r"/services/[^/]+/$", path) else ""
