@@ -75,6 +75,8 @@ class ServerEnvironment:
     """is SSH on for this server"""
     disabled_because: str = ""
     """where it is off: the sentence for the user"""
+    can_be_enabled: bool = False
+    """where it is off: can the user turn it on at the next start"""
     sshd: str = ""
     """who runs sshd: SIDECAR; empty: the server extension"""
     listen_address: str = "127.0.0.1"
@@ -117,7 +119,7 @@ class ServerEnvironment:
             text = environ.get(ENVIRONMENT_PREFIX + each.name.upper())
             if text is None:
                 continue
-            if each.name == "enabled":
+            if each.name in ("enabled", "can_be_enabled"):
                 values[each.name] = text == "1"
             elif each.name in ("listen_port", "connect_port"):
                 values[each.name] = int(text)

@@ -157,7 +157,8 @@ class SSHSpawnerMixin(SSHSettings):
         option = options_form.saved_option(self.user_options)
         because = options_form.why_off(self.ssh_policy, option, self.ssh_default)
         if because:
-            return _Spawn(ServerEnvironment(enabled=False, disabled_because=because))
+            choice = self.ssh_policy == options_form.OPTIONAL
+            return _Spawn(ServerEnvironment(enabled=False, disabled_because=because, can_be_enabled=choice))
         try:
             self.check_ssh_settings()
             ca_keys = self._ssh_read_user_ca_keys()

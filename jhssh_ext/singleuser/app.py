@@ -111,6 +111,7 @@ class JHSSHExtension(ExtensionApp):
         given = self.server_environment
         return {
             "enabled": given.enabled,
+            "can_be_enabled": given.can_be_enabled,
             "sshd": await self.sshd.status() if isinstance(self.sshd, SidecarSSHD) else self.sshd.status(),
             "connect": {
                 "host": given.connect_host,

@@ -99,15 +99,18 @@ export function editors(target: ITarget): IEditor[] {
     name,
     url: `${scheme}://vscode-remote/ssh-remote+${authority}${path || '/'}`
   }));
-  const query = [
-    'type=ssh',
-    'deploy=true',
-    `host=${encodeURIComponent(target.host)}`,
-    `port=${target.port}`,
-    `user=${encodeURIComponent(target.login)}`,
-    ...(target.folder ? [`projectPath=${encodeURIComponent(target.folder)}`] : [])
-  ];
-  return [...made, { name: 'JetBrains Gateway', url: `jetbrains-gateway://connect#${query.join('&')}` }];
+  return [...made, { name: 'JetBrains Gateway', url: jetBrainsLink(target) }];
+}
+
+/**
+ * As JetBrains' help on remote development documents it. Without `idePath`, since the server need not have an IDE yet, Gateway
+ * fills in its form for SSH connections and lets the user choose one; `deploy=true` would want the build number of an IDE.
+ */
+function jetBrainsLink({ host, port, login, folder }: ITarget): string {
+  const query = Object.entries({ host, port, user: login, type: 'ssh', deploy: false, projectPath: folder })
+    .filter(([, value]) => value !== '')
+    .map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
+  return `jetbrains-gateway://connect#${query.join('&')}`;
 }
 
 /**

@@ -4,16 +4,15 @@ import { Signal, type ISignal } from '@lumino/signaling';
 import type { IApi, IKeyStore, IPublicKey, IStatus, Provider } from './tokens';
 
 export const POLL_INTERVAL = 30_000;
-export const UNDO_TIME = 10_000;
+export const UNDO_TIME = 20_000;
 
 export class SSHModel implements IDisposable {
   private _changed = new Signal<this, void>(this);
   private _status: IStatus | null = null;
   private _store: IKeyStore | null = null;
   private _error = '';
-  private _removed: IPublicKey | null = null;
+  private _removed = new Map<IPublicKey, number>();
   private _timer = 0;
-  private _undoTimer = 0;
   private _shown = false;
   private _disposed = false;
   private _asked = 0;
@@ -39,9 +38,9 @@ export class SSHModel implements IDisposable {
     return this._error;
   }
 
-  /** The key that was removed last, while that can be undone. */
-  get removed(): IPublicKey | null {
-    return this._removed;
+  /** Keys that were removed, the last one first, while that can be undone. */
+  get removed(): IPublicKey[] {
+    return [...this._removed.keys()].reverse();
   }
 
   get isDisposed(): boolean {
@@ -53,7 +52,7 @@ export class SSHModel implements IDisposable {
       this._disposed = true;
       document.removeEventListener('visibilitychange', this._follow);
       window.clearInterval(this._timer);
-      window.clearTimeout(this._undoTimer);
+      this._removed.forEach(timer => window.clearTimeout(timer));
       Signal.clearData(this);
     }
   }
@@ -71,6 +70,7 @@ export class SSHModel implements IDisposable {
       const [status, store] = await Promise.all([this.api.status(), this.api.keys()]);
       if (asked === this._asked) {
         [this._status, this._store, this._error] = [status, store, ''];
+        this._forgetReturned(store);
       }
     } catch (error) {
       if (asked === this._asked) {
@@ -96,24 +96,40 @@ export class SSHModel implements IDisposable {
   /** Removed at once, so that a page that is closed keeps no key alive; `undo` adds it again. */
   async remove(key: IPublicKey): Promise<void> {
     await this.api.remove(key.fingerprint);
-    window.clearTimeout(this._undoTimer);
-    this._removed = key;
-    this._undoTimer = window.setTimeout(() => this._forget(), UNDO_TIME);
+    this._offerUndo(key);
     await this.refresh();
   }
 
-  async undo(): Promise<void> {
-    const key = this._removed;
-    if (key) {
-      this._forget();
-      await this.add(key.public_key);
+  /** Where it fails, it can be tried again. */
+  async undo(key: IPublicKey): Promise<void> {
+    window.clearTimeout(this._removed.get(key));
+    try {
+      await this.api.add(key.public_key);
+      this._removed.delete(key);
+    } catch (error) {
+      this._offerUndo(key);
+      throw error;
     }
+    await this.refresh();
   }
 
-  private _forget(): void {
-    window.clearTimeout(this._undoTimer);
-    this._removed = null;
-    this._tell();
+  private _offerUndo(key: IPublicKey): void {
+    const end = (): void => {
+      this._removed.delete(key);
+      this._tell();
+    };
+    this._removed.set(key, window.setTimeout(end, UNDO_TIME));
+  }
+
+  /** What is there again, however it came, is not to be undone. */
+  private _forgetReturned({ keys }: IKeyStore): void {
+    const there = new Set(keys.map(each => each.fingerprint));
+    for (const [key, timer] of this._removed) {
+      if (there.has(key.fingerprint)) {
+        window.clearTimeout(timer);
+        this._removed.delete(key);
+      }
+    }
   }
 
   private _follow = (): void => {

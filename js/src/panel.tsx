@@ -11,7 +11,7 @@ import { Status } from './components/status';
 import type { ITarget } from './connect';
 import { sshIcon } from './icons';
 import type { SSHModel } from './model';
-import { KEY_FIELD_ID, PANEL_ID, type IStatus } from './tokens';
+import { PANEL_ID, type IHub, type IStatus } from './tokens';
 
 const STATE_KEY = 'jhssh:folded';
 
@@ -19,7 +19,8 @@ export interface IPanelOptions {
   model: SSHModel;
   translator: ITranslator;
   state: IStateDB | null;
-  homeUrl: string;
+  /** null without a Hub */
+  hub: IHub | null;
   folder: string;
 }
 
@@ -36,6 +37,8 @@ export class SSHPanelWidget extends ReactWidget {
   private readonly _trans: TranslationBundle;
   private _folded: string[] = [];
   private _restored = false;
+  private _field: HTMLElement | null = null;
+  private _fieldWanted = false;
 
   constructor(private readonly _options: IPanelOptions) {
     super();
@@ -48,18 +51,15 @@ export class SSHPanelWidget extends ReactWidget {
     this.node.setAttribute('aria-label', this._trans.__('SSH'));
   }
 
-  /** Puts the cursor into the field for a new key, once it is there. */
-  focusKeyField(): void {
+  /** The next time that the panel is activated, the cursor goes into the field for a new key, once that is there. */
+  wantKeyField(): void {
+    this._fieldWanted = true;
     this._fold('keys', false);
-    let tries = 40;
-    const attempt = (): void => {
-      const field = document.getElementById(KEY_FIELD_ID);
-      field?.focus();
-      if ((!field || document.activeElement !== field) && --tries > 0 && !this.isDisposed) {
-        window.setTimeout(attempt, 50);
-      }
-    };
-    attempt();
+  }
+
+  protected override onActivateRequest(msg: Message): void {
+    super.onActivateRequest(msg);
+    this._focusField();
   }
 
   protected override onAfterAttach(msg: Message): void {
@@ -86,8 +86,20 @@ export class SSHPanelWidget extends ReactWidget {
     return <UseSignal signal={this._options.model.changed}>{() => this._content()}</UseSignal>;
   }
 
+  private _focusField(): void {
+    if (this._fieldWanted && this._field) {
+      this._fieldWanted = false;
+      this._field.focus();
+    }
+  }
+
+  private _keepField = (field: HTMLElement | null): void => {
+    this._field = field;
+    this._focusField();
+  };
+
   private _content(): JSX.Element {
-    const { model, homeUrl, folder } = this._options;
+    const { model, hub, folder } = this._options;
     const trans = this._trans;
     const { status, store, error } = model;
     return (
@@ -110,7 +122,7 @@ export class SSHPanelWidget extends ReactWidget {
           </p>
         )}
         {!status && !error && <p className="jhssh-Hint jhssh-mod-wide">{trans.__('Asking the server…')}</p>}
-        {status && <Status status={status} homeUrl={homeUrl} trans={trans} />}
+        {status && <Status status={status} hub={hub} trans={trans} />}
         {status?.enabled && (
           <Section id="connect" title={trans.__('Connect')} {...this._folding('connect')}>
             <Connect target={targetOf(status, folder)} trans={trans} />
@@ -122,7 +134,7 @@ export class SSHPanelWidget extends ReactWidget {
             title={store.keys.length ? trans.__('Keys (%1)', store.keys.length) : trans.__('Keys')}
             {...this._folding('keys')}
           >
-            <Keys model={model} trans={trans} />
+            <Keys model={model} trans={trans} fieldRef={this._keepField} />
           </Section>
         )}
       </>

@@ -11,10 +11,27 @@ export const CommandIDs = {
   copyCommand: 'jhssh:copy-connect-command'
 } as const;
 
+/** The JupyterHub that started this server, as browsers reach it. */
+export interface IHub {
+  /** `https://hub.example.org`; empty: where Lab is */
+  origin: string;
+  /** its page on which servers are stopped and started */
+  home: string;
+}
+
 /** GET /jhssh/status */
 export interface IStatus {
   enabled: boolean;
-  sshd: { implementation: string; state: string; host_keys: string[]; reason?: string };
+  /** SSH is off by the user's own choice */
+  can_be_enabled: boolean;
+  sshd: {
+    implementation: string;
+    state: string;
+    host_keys: string[];
+    /** how many are open; null where that is not known */
+    sessions: number | null;
+    reason?: string;
+  };
   connect: {
     /** empty: the admin has not said under which name users reach the gateway */
     host: string;
@@ -23,6 +40,8 @@ export interface IStatus {
     /** the gateway's public host key, `type base64`; empty where the admin has not said */
     host_key: string;
     host_key_fingerprint: string;
+    /** of the gateway's page at the Hub's address; empty where there is none */
+    gateway_path: string;
   };
   version: string;
 }
@@ -70,7 +89,7 @@ export interface ISSHPanel {
   /** Brings the panel to the front. */
   open(): void;
   /** The same, with the cursor in the field for a new key. */
-  addKey(): void;
+  addKey(): Promise<void>;
   /** `ssh …`; null where SSH is off or the gateway's address is not known. Asks the server if need be. */
   connectCommand(): Promise<string | null>;
 }

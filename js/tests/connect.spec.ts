@@ -75,8 +75,20 @@ describe('links to editors', () => {
 
   it('escape what JetBrains Gateway is given', () => {
     expect(url(gpu, 'JetBrains Gateway')).toBe(
-      'jetbrains-gateway://connect#type=ssh&deploy=true&host=hub.example.org&port=2222&user=alice%2Bgpu' +
+      'jetbrains-gateway://connect#host=hub.example.org&port=2222&user=alice%2Bgpu&type=ssh&deploy=false' +
         '&projectPath=%2Fhome%2Falice'
     );
+    expect(url({ ...at, port: 22, folder: '' }, 'JetBrains Gateway')).toBe(
+      "jetbrains-gateway://connect#host=hub.example.org&port=22&user=o'neil%40uni.edu&type=ssh&deploy=false"
+    );
+  });
+
+  it.each(['VS Code', 'Cursor', 'Windsurf', 'Positron', 'VSCodium'])('name port and named server for %s', name => {
+    const scheme = name.replace(' ', '').toLowerCase();
+    expect(url(usual, name)).toBe(`${scheme}://vscode-remote/ssh-remote+alice@hub.example.org:22/home/alice`);
+    expect(url({ ...alice, folder: '/home/alice/my work' }, name)).toMatch(/:2222\/home\/alice\/my%20work$/);
+    const [, hex = '', path] = /ssh-remote\+([0-9a-f]+)(\/.*)$/.exec(url(gpu, name)) ?? [];
+    expect(JSON.parse(Buffer.from(hex, 'hex').toString())).toMatchObject({ user: 'alice+gpu', port: 2222 });
+    expect(path).toBe('/home/alice');
   });
 });

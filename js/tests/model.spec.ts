@@ -68,18 +68,36 @@ describe('SSHModel', () => {
     expect(model.error).toBe('');
   });
 
-  it('removes at once and can bring the key back for some seconds', async () => {
+  it('removes at once and can bring each key back for some seconds', async () => {
+    const other = { ...key, fingerprint: 'SHA256:y', public_key: 'ssh-ed25519 BBBB y' };
+    api.keys.mockResolvedValue({ keys: [], ignored: [] });
     await model.remove(key);
     expect(api.remove).toHaveBeenCalledWith('SHA256:x');
-    expect(model.removed).toBe(key);
-    await model.undo();
+    await jest.advanceTimersByTimeAsync(UNDO_TIME / 2);
+    await model.remove(other);
+    expect(model.removed).toEqual([other, key]);
+    await model.undo(key);
     expect(api.add).toHaveBeenCalledWith('ssh-ed25519 AAAA x');
-    expect(model.removed).toBeNull();
-
-    await model.remove(key);
+    expect(model.removed).toEqual([other]);
     await jest.advanceTimersByTimeAsync(UNDO_TIME);
-    expect(model.removed).toBeNull();
-    await model.undo();
-    expect(api.add).toHaveBeenCalledTimes(1);
+    expect(model.removed).toEqual([]);
+  });
+
+  it('can be asked again to bring a key back when that failed', async () => {
+    api.keys.mockResolvedValue({ keys: [], ignored: [] });
+    await model.remove(key);
+    api.add.mockRejectedValueOnce(new Error('No answer.'));
+    await jest.advanceTimersByTimeAsync(UNDO_TIME - 1);
+    await expect(model.undo(key)).rejects.toThrow('No answer.');
+    await jest.advanceTimersByTimeAsync(UNDO_TIME - 1);
+    expect(model.removed).toEqual([key]);
+  });
+
+  it('offers no undo for a key that was added again', async () => {
+    api.keys.mockResolvedValueOnce({ keys: [], ignored: [] });
+    await model.remove(key);
+    expect(model.removed).toEqual([key]);
+    await model.add(key.public_key);
+    expect(model.removed).toEqual([]);
   });
 });

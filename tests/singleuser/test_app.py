@@ -33,7 +33,7 @@ def listeners(server: JupyterServer) -> list[psutil.Process]:
 def test_status_says_how_to_connect(server: JupyterServer, credentials: Credentials) -> None:
     status, found = server.json("GET", "jhssh/status")
     assert status == 200
-    assert found["enabled"] is True
+    assert (found["enabled"], found["can_be_enabled"]) == (True, False)
     assert found["sshd"]["state"] == "running"
     assert found["sshd"]["implementation"] in ("openssh", "asyncssh")
     assert [key.split()[:2] for key in found["sshd"]["host_keys"]] == [

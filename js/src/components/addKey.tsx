@@ -10,6 +10,8 @@ import { KEY_FIELD_ID, type Provider } from '../tokens';
 interface IProps {
   model: SSHModel;
   trans: TranslationBundle;
+  /** told of the text field when it comes and goes */
+  fieldRef: React.RefCallback<HTMLElement>;
 }
 
 /** What the form says below its field: an error, or that it worked. */
@@ -18,12 +20,20 @@ interface IMessage {
   bad: boolean;
 }
 
-export function AddKey({ model, trans }: IProps): JSX.Element {
+export function AddKey({ model, trans, fieldRef }: IProps): JSX.Element {
   const [text, setText] = React.useState('');
   const [message, setMessage] = React.useState<IMessage | null>(null);
   const [busy, setBusy] = React.useState(false);
   const [over, setOver] = React.useState(false);
   const chooser = React.useRef<HTMLInputElement>(null);
+  const field = React.useRef<HTMLTextAreaElement | null>(null);
+  const keepField = React.useCallback(
+    (found: HTMLTextAreaElement | null) => {
+      field.current = found;
+      fieldRef(found);
+    },
+    [fieldRef]
+  );
 
   /** Runs what asks the server, and shows its sentence. */
   const attempt = async (action: () => Promise<number>): Promise<boolean> => {
@@ -80,7 +90,11 @@ export function AddKey({ model, trans }: IProps): JSX.Element {
       aria-label={trans.__('Add public keys')}
       onSubmit={event => {
         event.preventDefault();
-        void add(text);
+        // The button can't keep the focus: it is disabled once the field is empty.
+        field.current?.focus();
+        if (!busy) {
+          void add(text);
+        }
       }}
       onDragOver={event => {
         event.preventDefault();
@@ -93,6 +107,7 @@ export function AddKey({ model, trans }: IProps): JSX.Element {
         {trans.__('Add public keys')}
       </label>
       <textarea
+        ref={keepField}
         id={KEY_FIELD_ID}
         className="jhssh-Add-text"
         rows={3}
@@ -115,14 +130,19 @@ export function AddKey({ model, trans }: IProps): JSX.Element {
         {message?.text}
       </p>
       <div className="jhssh-Buttons">
-        <button type="submit" className="jp-mod-styled jp-mod-accept jhssh-Button" disabled={busy || !text.trim()}>
+        <button
+          type="submit"
+          className="jp-mod-styled jp-mod-accept jhssh-Button"
+          disabled={!text.trim()}
+          aria-disabled={busy}
+        >
           {trans.__('Add')}
         </button>
         <button
           type="button"
           className="jp-mod-styled jp-mod-reject jhssh-Button"
-          disabled={busy}
-          onClick={() => chooser.current?.click()}
+          aria-disabled={busy}
+          onClick={() => !busy && chooser.current?.click()}
         >
           {trans.__('Choose files…')}
         </button>
@@ -160,8 +180,10 @@ interface IImportProps {
 function Import({ busy, trans, onImport }: IImportProps): JSX.Element {
   const [provider, setProvider] = React.useState<Provider>('github');
   const [user, setUser] = React.useState('');
+  const field = React.useRef<HTMLInputElement>(null);
   const start = async (): Promise<void> => {
-    if (user.trim() && (await onImport(provider, user.trim()))) {
+    if (user.trim() && !busy && (await onImport(provider, user.trim()))) {
+      field.current?.focus(); // the button is disabled now
       setUser('');
     }
   };
@@ -179,6 +201,7 @@ function Import({ busy, trans, onImport }: IImportProps): JSX.Element {
           <option value="gitlab">GitLab</option>
         </HTMLSelect>
         <input
+          ref={field}
           className="jp-mod-styled jhssh-Import-user"
           aria-label={trans.__('User name there')}
           placeholder={trans.__('User name there')}
@@ -197,7 +220,8 @@ function Import({ busy, trans, onImport }: IImportProps): JSX.Element {
         <button
           type="button"
           className="jp-mod-styled jp-mod-reject jhssh-Button"
-          disabled={busy || !user.trim()}
+          disabled={!user.trim()}
+          aria-disabled={busy}
           onClick={() => void start()}
         >
           {trans.__('Import')}

@@ -12,9 +12,12 @@ const USERS_OWN_FILE = 'authorized_keys';
 interface IProps {
   model: SSHModel;
   trans: TranslationBundle;
+  /** told of the field for a new key when it comes and goes */
+  fieldRef: React.RefCallback<HTMLElement>;
 }
 
-export function Keys({ model, trans }: IProps): JSX.Element {
+export function Keys({ model, trans, fieldRef }: IProps): JSX.Element {
+  const list = React.useRef<HTMLDivElement>(null);
   const [error, setError] = React.useState('');
   const store = model.store;
   const attempt = async (action: () => Promise<void>): Promise<void> => {
@@ -27,29 +30,33 @@ export function Keys({ model, trans }: IProps): JSX.Element {
   };
   return (
     <>
-      {store && store.keys.length === 0 && (
-        <p className="jhssh-Hint">{trans.__('No key opens this server yet. Add the public key of your machine.')}</p>
-      )}
-      {store && store.keys.length > 0 && (
-        <ul className="jhssh-Keys" aria-label={trans.__('Keys that open this server')}>
-          {store.keys.map(key => (
-            <Key key={key.fingerprint} of={key} trans={trans} onRemove={() => void attempt(() => model.remove(key))} />
-          ))}
-        </ul>
-      )}
-      <div role="status">
-        {model.removed && (
-          <p className="jhssh-Undo">
-            <span>{trans.__('Removed %1.', nameOf(model.removed))}</span>
-            <button
-              type="button"
-              className="jp-mod-styled jp-mod-reject jhssh-Button"
-              onClick={() => void attempt(() => model.undo())}
-            >
-              {trans.__('Undo')}
-            </button>
-          </p>
+      <div ref={list} tabIndex={-1} className="jhssh-Keys">
+        {store && store.keys.length === 0 && (
+          <p className="jhssh-Hint">{trans.__('No key opens this server yet. Add the public key of your machine.')}</p>
         )}
+        {store && store.keys.length > 0 && (
+          <ul aria-label={trans.__('Keys that open this server')}>
+            {store.keys.map(key => (
+              <Key
+                key={key.fingerprint}
+                of={key}
+                trans={trans}
+                onRemove={() => void attempt(() => model.remove(key))}
+              />
+            ))}
+          </ul>
+        )}
+      </div>
+      <div role="status" className="jhssh-Removed">
+        {model.removed.map(key => (
+          <Removed
+            key={key.fingerprint}
+            of={key}
+            trans={trans}
+            onUndo={() => void attempt(() => model.undo(key))}
+            list={list}
+          />
+        ))}
       </div>
       {error && (
         <p className="jhssh-Message jhssh-mod-bad" role="alert">
@@ -57,13 +64,51 @@ export function Keys({ model, trans }: IProps): JSX.Element {
         </p>
       )}
       {store && store.ignored.length > 0 && <Ignored lines={store.ignored} trans={trans} />}
-      <AddKey model={model} trans={trans} />
+      <AddKey model={model} trans={trans} fieldRef={fieldRef} />
     </>
   );
 }
 
 function nameOf(key: IPublicKey): string {
   return key.comment || key.fingerprint;
+}
+
+interface IRemovedProps {
+  of: IPublicKey;
+  trans: TranslationBundle;
+  onUndo(): void;
+  list: React.RefObject<HTMLElement>;
+}
+
+/** It takes the keyboard's focus from the button that went with the key, and leaves it to the list when it goes itself. */
+function Removed({ of: key, trans, onUndo, list }: IRemovedProps): JSX.Element {
+  const button = React.useRef<HTMLButtonElement>(null);
+  React.useEffect(() => {
+    const after = list.current;
+    const isLost = (): boolean => document.activeElement === document.body;
+    if (isLost()) {
+      button.current?.focus();
+    }
+    return () => {
+      if (isLost()) {
+        after?.focus({ preventScroll: true });
+      }
+    };
+  }, [list]);
+  return (
+    <p className="jhssh-Undo">
+      <span>{trans.__('Removed %1.', nameOf(key))}</span>
+      <button
+        ref={button}
+        type="button"
+        className="jp-mod-styled jp-mod-reject jhssh-Button"
+        aria-label={trans.__('Undo the removal of %1', nameOf(key))}
+        onClick={onUndo}
+      >
+        {trans.__('Undo')}
+      </button>
+    </p>
+  );
 }
 
 interface IKeyProps {

@@ -1,12 +1,11 @@
 /** Is SSH on for this server; if not, why, and where that is changed. */
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
-import type { IStatus } from '../tokens';
+import type { IHub, IStatus } from '../tokens';
 
 interface IProps {
   status: IStatus;
-  /** the Hub's page on which servers are stopped and started; empty without a Hub */
-  homeUrl: string;
+  hub: IHub | null;
   trans: TranslationBundle;
 }
 
@@ -22,7 +21,7 @@ function light({ enabled, sshd }: IStatus): Light {
   return sshd.state === 'failed' ? 'bad' : 'wait';
 }
 
-export function Status({ status, homeUrl, trans }: IProps): JSX.Element {
+export function Status({ status, hub, trans }: IProps): JSX.Element {
   const now = light(status);
   const headline = {
     on: trans.__('SSH is on'),
@@ -31,7 +30,9 @@ export function Status({ status, homeUrl, trans }: IProps): JSX.Element {
     bad: trans.__('SSH does not work')
   }[now];
   const reason = now === 'on' ? '' : (status.sshd.reason ?? '');
-  const { host, port, login_name, host_key_fingerprint } = status.connect;
+  const { host, port, login_name, host_key_fingerprint, gateway_path } = status.connect;
+  const { sessions } = status.sshd;
+  const gatewayPage = hub && gateway_path ? hub.origin + gateway_path : '';
   return (
     <div className="jhssh-Status">
       <p className={`jhssh-Status-headline jhssh-mod-${now}`} role="status">
@@ -39,11 +40,9 @@ export function Status({ status, homeUrl, trans }: IProps): JSX.Element {
         {headline}
       </p>
       {reason && <p className="jhssh-Status-reason">{reason}</p>}
-      {now === 'off' && homeUrl && (
+      {status.can_be_enabled && hub && (
         <p>
-          <a className="jhssh-Link" href={homeUrl} target="_blank" rel="noopener noreferrer">
-            {trans.__('Stop and start this server')}
-          </a>
+          <Link href={hub.home}>{trans.__('Stop and start this server')}</Link>
         </p>
       )}
       {status.enabled && (
@@ -66,8 +65,28 @@ export function Status({ status, homeUrl, trans }: IProps): JSX.Element {
               <dd className="jhssh-Fingerprint">{host_key_fingerprint}</dd>
             </>
           )}
+          {typeof sessions === 'number' && (
+            <>
+              <dt>{trans.__('Sessions')}</dt>
+              <dd className="jhssh-mod-words">{trans._n('%1 open', '%1 open', sessions)}</dd>
+            </>
+          )}
         </dl>
       )}
+      {status.enabled && gatewayPage && (
+        <p>
+          <Link href={gatewayPage}>{trans.__('The gateway’s page')}</Link>
+        </p>
+      )}
     </div>
+  );
+}
+
+/** To a page of the Hub, in a tab of its own. */
+function Link({ href, children }: { href: string; children: React.ReactNode }): JSX.Element {
+  return (
+    <a className="jhssh-Link" href={href} target="_blank" rel="noopener noreferrer">
+      {children}
+    </a>
   );
 }

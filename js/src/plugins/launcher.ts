@@ -12,15 +12,18 @@ export const launcherPlugin: JupyterFrontEndPlugin<void> = {
   id: ID,
   description: 'The card of the SSH panel in the launcher.',
   autoStart: true,
-  requires: [ISSHPanel, ILauncher, ISettingRegistry],
-  optional: [ITranslator],
+  requires: [ISSHPanel, ISettingRegistry],
+  optional: [ILauncher, ITranslator],
   activate: async (
     _app: JupyterFrontEnd,
     _panel: ISSHPanel,
-    launcher: ILauncher,
     registry: ISettingRegistry,
+    launcher: ILauncher | null,
     translator: ITranslator | null
   ): Promise<void> => {
+    if (!launcher) {
+      return; // as in Notebook 7
+    }
     const trans = (translator ?? nullTranslator).load('jhssh');
     const settings = await registry.load(ID);
     let card: IDisposable | null = null;

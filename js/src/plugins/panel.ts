@@ -7,7 +7,7 @@ import { Api, serverRequest } from '../api';
 import { sshCommand } from '../connect';
 import { SSHModel } from '../model';
 import { SSHPanelWidget, targetOf } from '../panel';
-import { ISSHPanel, NAMESPACE } from '../tokens';
+import { ISSHPanel, NAMESPACE, type IHub } from '../tokens';
 
 export const panelPlugin: JupyterFrontEndPlugin<ISSHPanel> = {
   id: `${NAMESPACE}:panel`,
@@ -26,18 +26,17 @@ export const panelPlugin: JupyterFrontEndPlugin<ISSHPanel> = {
     const unreachable = trans.__('This server does not answer. Is it still running?');
     const model = new SSHModel(new Api(serverRequest(app.serviceManager.serverSettings), unreachable));
     const folder = serverFolder();
-    const panel = new SSHPanelWidget({ model, translator: languages, state, homeUrl: hubHome(), folder });
+    const panel = new SSHPanelWidget({ model, translator: languages, state, hub: hub(), folder });
     panel.disposed.connect(() => model.dispose());
     app.shell.add(panel, 'left', { rank: 850, type: 'SSH' });
     restorer?.add(panel, panel.id);
     return {
       open: () => app.shell.activateById(panel.id),
       addKey: async () => {
+        // The palette gives the focus back to where it was once its command was called: ours is asked for after that.
+        await Promise.resolve();
+        panel.wantKeyField();
         app.shell.activateById(panel.id);
-        if (!model.store) {
-          await model.refresh();
-        }
-        panel.focusKeyField();
       },
       connectCommand: async () => {
         if (!model.status) {
@@ -50,10 +49,10 @@ export const panelPlugin: JupyterFrontEndPlugin<ISSHPanel> = {
   }
 };
 
-/** The page of the Hub on which servers are stopped and started; empty without a Hub. */
-function hubHome(): string {
+function hub(): IHub | null {
   const prefix = PageConfig.getOption('hubPrefix');
-  return prefix && URLExt.join(PageConfig.getOption('hubHost') || '', prefix, 'home');
+  const origin = PageConfig.getOption('hubHost');
+  return prefix ? { origin, home: URLExt.join(origin, prefix, 'home') } : null;
 }
 
 /** The folder that Lab shows, where it is an absolute path. */
