@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, TimeoutError, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from ..harness.hub import ROOT, Hub
-
-SHOTS = ROOT / "screenshots"
-ICON = '.jp-SideBar [data-id="jhssh-panel"]'
+from .lab import Lab, prepare_home
 
 
 @pytest.fixture(scope="session")
@@ -33,86 +31,74 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@dataclass
-class Lab:
-    """JupyterLab of one user, in one window."""
+@dataclass(frozen=True)
+class User:
+    """Somebody whose server runs for the whole of the session, and who is logged in."""
 
     hub: Hub
-    user: str
-    page: Page
-    requests: list[str] = field(default_factory=list)
-    """paths of our own REST API that were asked, in order"""
+    name: str
+    cookies: dict[str, Any]
 
-    @property
-    def panel(self) -> object:
-        return self.page.locator("#jhssh-panel")
+    def forget(self) -> None:
+        """Keys, settings and workspaces of the test before."""
+        home = self.hub.user_home(self.name)
+        (home / ".ssh/jhssh_authorized_keys").unlink(missing_ok=True)
+        shutil.rmtree(home / ".jupyter/lab/workspaces", ignore_errors=True)
+        shutil.rmtree(home / ".jupyter/lab/user-settings", ignore_errors=True)
+        prepare_home(home)
 
-    def note(self, request: Request) -> None:
-        if re.search(r"/(publickey|jhssh/)", request.url):
-            self.requests.append(f"{request.method} {request.url.partition('/user/')[2].partition('?')[0]}")
+    def register(self, *lines: str) -> None:
+        answer = self.hub.server_api("POST", self.name, "publickey", {"public_key": "\n".join(lines)})
+        assert answer.status == 201, answer.body
 
-    def load(self, path: str = "lab") -> None:
-        self.page.goto(self.hub.server_url(self.user) + path)
-        self.page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=60_000)
-        self.page.wait_for_selector(ICON, timeout=60_000)
+    def registered(self) -> list[dict[str, str]]:
+        found: list[dict[str, str]] = self.hub.server_api("GET", self.name, "publickey").json["keys"]
+        return found
 
-    def open_panel(self) -> None:
-        """Shows the panel and waits for the server's first answer."""
-        self.page.click(ICON)
-        self.page.wait_for_selector("#jhssh-panel .jhssh-Status")
 
-    def command(self, label: str) -> None:
-        """By the palette, with the keyboard."""
-        self.page.evaluate("window.jupyterapp.commands.execute('apputils:activate-command-palette')")
-        self.page.locator(".lm-CommandPalette-input").wait_for()
-        item = self.page.locator(".lm-CommandPalette-item").filter(has_text=label).first
-        for _ in range(10):  # the palette empties its field when it opens
-            self.page.locator(".lm-CommandPalette-input").fill("")
-            self.page.locator(".lm-CommandPalette-input").fill(label)
-            with contextlib.suppress(TimeoutError):
-                item.wait_for(timeout=2000)
-                break
-        self.page.keyboard.press("ArrowDown")
-        self.page.keyboard.press("Enter")
+def started(hub: Hub, chromium: Browser, name: str, *, ssh: bool) -> User:
+    """Starts the server and logs in."""
+    config = {"LabApp": {"expose_app_in_browser": True}}
+    prepare_home(hub.user_home(name), {"jupyter_server_config.json": json.dumps(config)})
+    hub.start_server(name, options={"enable_ssh": ssh})
+    page = chromium.new_page()
+    page.goto(f"{hub.url}/hub/login")
+    page.fill("input[name=username]", name)
+    page.fill("input[name=password]", "any")
+    page.click("#login_submit")
+    page.wait_for_url(re.compile("/user/|/hub/home|/hub/spawn"))
+    cookies: Any = page.context.storage_state()
+    page.context.close()
+    return User(hub, name, cookies)
 
-    def shot(self, name: str) -> None:
-        SHOTS.mkdir(exist_ok=True)
-        self.page.screenshot(path=SHOTS / f"{name}.png")
+
+@pytest.fixture(scope="session")
+def ada(hub6: Hub, chromium: Browser) -> User:
+    return started(hub6, chromium, "ada", ssh=True)
+
+
+@pytest.fixture(scope="session")
+def olaf(hub6: Hub, chromium: Browser) -> User:
+    """SSH is off for his server."""
+    return started(hub6, chromium, "olaf", ssh=False)
 
 
 @pytest.fixture
-def lab(hub6: Hub, chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
-    """Opens JupyterLab for a new user: ``lab("alice")``; ``on=False``: with SSH off."""
-    contexts = []
+def lab(chromium: Browser) -> Iterator[Callable[..., Lab]]:
+    """Opens JupyterLab: ``lab(ada)``. Ours may not complain in the browser's console."""
+    opened: list[Lab] = []
 
-    def make(user: str, *, on: bool = True, width: int = 1280, height: int = 1000) -> Lab:
-        settings = hub6.user_home(user) / ".jupyter" / "jupyter_server_config.json"
-        settings.parent.mkdir(parents=True, exist_ok=True)
-        settings.write_text('{"LabApp": {"expose_app_in_browser": true}}')
-        news = settings.parent / "lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
-        news.parent.mkdir(parents=True, exist_ok=True)
-        news.write_text('{"fetchNews": "false"}')
-        hub6.start_server(user, options={"enable_ssh": on})
-        context = chromium.new_context(viewport={"width": width, "height": height}, locale="en-US")
-        contexts.append(context)
-        context.set_default_timeout(30_000)
-        page = context.new_page()
-        page.goto(f"{hub6.url}/hub/login")
-        page.fill("input[name=username]", user)
-        page.fill("input[name=password]", "any")
-        page.click("#login_submit")
-        page.wait_for_url(re.compile("/user/|/hub/home|/hub/spawn"))
-        made = Lab(hub6, user, page)
-        page.on("request", made.note)
+    def make(user: User, *, settings: dict[str, str] | None = None, keys: tuple[str, ...] = (), **window: int) -> Lab:
+        user.forget()
+        prepare_home(user.hub.user_home(user.name), settings)
+        if keys:
+            user.register(*keys)
+        made = Lab.open(chromium, user.hub.server_url(user.name), cookies=user.cookies, **window)
+        opened.append(made)
         made.load()
         return made
 
     yield make
-    for context in contexts:
-        context.close()
-
-
-def key_file(folder: Path, name: str, text: str) -> str:
-    path = folder / name
-    path.write_text(text)
-    return str(path)
+    for each in opened:
+        each.page.context.close()
+        assert each.complaints == []

@@ -33,6 +33,7 @@ export function Status({ status, hub, trans }: IProps): JSX.Element {
   const { host, port, login_name, host_key_fingerprint, gateway_path } = status.connect;
   const { sessions } = status.sshd;
   const gatewayPage = hub && gateway_path ? hub.origin + gateway_path : '';
+  const open = sessions === null ? gatewayPage && trans.__('Shown by the gateway') : trans.__('%1 open', sessions);
   return (
     <div className="jhssh-Status">
       <p className={`jhssh-Status-headline jhssh-mod-${now}`} role="status">
@@ -65,18 +66,13 @@ export function Status({ status, hub, trans }: IProps): JSX.Element {
               <dd className="jhssh-Fingerprint">{host_key_fingerprint}</dd>
             </>
           )}
-          {typeof sessions === 'number' && (
+          {open && (
             <>
               <dt>{trans.__('Sessions')}</dt>
-              <dd className="jhssh-mod-words">{trans._n('%1 open', '%1 open', sessions)}</dd>
+              <dd className="jhssh-mod-words">{gatewayPage ? <Link href={gatewayPage}>{open}</Link> : open}</dd>
             </>
           )}
         </dl>
-      )}
-      {status.enabled && gatewayPage && (
-        <p>
-          <Link href={gatewayPage}>{trans.__('The gateway’s page')}</Link>
-        </p>
       )}
     </div>
   );

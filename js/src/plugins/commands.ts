@@ -5,6 +5,9 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { sshIcon } from '../icons';
 import { CommandIDs, ISSHPanel, NAMESPACE } from '../tokens';
 
+/** Without it Lab would show a notification nowhere but in its list. */
+const SHOWN_FOR = 6000;
+
 export const commandsPlugin: JupyterFrontEndPlugin<void> = {
   id: `${NAMESPACE}:commands`,
   description: 'Commands of the SSH panel.',
@@ -34,9 +37,11 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
         const command = await panel.connectCommand();
         if (command) {
           Clipboard.copyToSystem(command);
-          Notification.success(trans.__('Copied: %1', command), { autoClose: 4000 });
+          Notification.success(trans.__('Copied: %1', command), { autoClose: SHOWN_FOR });
         } else {
-          Notification.warning(trans.__('There is no SSH command for this server: the SSH panel says why.'));
+          Notification.warning(trans.__('There is no SSH command for this server: the SSH panel says why.'), {
+            autoClose: SHOWN_FOR
+          });
           panel.open();
         }
       }
