@@ -10,6 +10,7 @@ from types import FrameType
 import pytest
 
 from .harness.hub import VENVS, Hub
+from .harness.packages import Environment, build
 from .harness.processes import describe
 from .harness.ssh import KeyPair, SSHClient, make_key
 
@@ -103,5 +104,26 @@ def client(tmp_path: Path) -> Callable[..., SSHClient]:
             SSHClient(folder, port=gateway.ssh_port, host_key=gateway.host_key, user=user, mark=hub.mark, **keywords)  # type: ignore[arg-type]
         )
         return made[-1]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the sdist, and the wheel that was built from it."""
+    return build(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="session")
+def with_jupyterlab(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Environment]:
+    """An environment that was empty, with one JupyterLab and then the wheel: ``with_jupyterlab("4.2")``. Made once."""
+    made: dict[str, Environment] = {}
+
+    def make(version: str) -> Environment:
+        if version not in made:
+            (wheel,) = built.glob("*.whl")
+            made[version] = Environment.make(tmp_path_factory.mktemp("lab") / "venv")
+            made[version].install(f"jupyterlab=={version}.*", wheel)
+        return made[version]
 
     return make

@@ -32,27 +32,6 @@ print("imported")
 """
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with the sdist, and the wheel that was built from it."""
-    folder = tmp_path_factory.mktemp("dist")
-    source = folder / "source"
-    shutil.copytree(
-        ROOT,
-        source,
-        ignore=shutil.ignore_patterns(
-            ".venv*", ".demo*", ".git", "*.egg-info", "*_cache", "__pycache__", "node_modules", "lib", ".yarn"
-        ),
-    )
-    subprocess.run(
-        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist"), str(source)],
-        check=True,
-        capture_output=True,
-        timeout=240,
-    )
-    return folder / "dist"
-
-
 @pytest.mark.slow
 def test_wheel_holds_the_package_and_switches_the_extension_on(built: Path) -> None:
     (wheel,) = built.glob("*.whl")

@@ -77,6 +77,7 @@ class Lab:
         self.page.goto(self.url + path)
         self.page.wait_for_selector("#jupyterlab-splash", state="detached")
         self.page.wait_for_selector(ICON)
+        self.page.wait_for_selector(".jp-LauncherCard")
 
     def open_panel(self) -> None:
         """Shows the panel and waits for the server's first answer."""

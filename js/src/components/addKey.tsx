@@ -188,9 +188,11 @@ function Import({ busy, trans, onImport }: IImportProps): JSX.Element {
     }
   };
   return (
-    <fieldset className="jhssh-Import">
-      <legend className="jhssh-Label">{trans.__('Import from')}</legend>
+    <div className="jhssh-Import" role="group" aria-labelledby="jhssh-import-label">
       <div className="jhssh-Import-row">
+        <span className="jhssh-Label" id="jhssh-import-label">
+          {trans.__('Import from')}
+        </span>
         <HTMLSelect
           className="jhssh-Import-provider"
           aria-label={trans.__('Import from')}
@@ -200,6 +202,8 @@ function Import({ busy, trans, onImport }: IImportProps): JSX.Element {
           <option value="github">GitHub</option>
           <option value="gitlab">GitLab</option>
         </HTMLSelect>
+      </div>
+      <div className="jhssh-Import-row">
         <input
           ref={field}
           className="jp-mod-styled jhssh-Import-user"
@@ -227,6 +231,6 @@ function Import({ busy, trans, onImport }: IImportProps): JSX.Element {
           {trans.__('Import')}
         </button>
       </div>
-    </fieldset>
+    </div>
   );
 }
