@@ -38,7 +38,8 @@ class Services:
 
     store: KeyStore
     status: Callable[[], Awaitable[dict[str, Any]]]
-    keys_changed: Callable[[], None]
+    keys_changed: Callable[[], Awaitable[None]]
+    """tells the gateway, and waits until it knows, within bounds"""
     audience: str = ""
     secret: str = ""
     owner: str = ""
@@ -174,7 +175,7 @@ class PublicKeysHandler(JHSSHHandler):
         if not isinstance(text, str):
             raise BadRequest
         added = await asyncio.to_thread(self.services.store.add, text)
-        self.services.keys_changed()
+        await self.services.keys_changed()
         self.set_status(201)
         self.finish(json.dumps({"keys": [key_model(each) for each in added]}))
 
@@ -197,7 +198,7 @@ class PublicKeyHandler(JHSSHHandler):
     async def delete(self, fingerprint: str) -> None:
         self.check_owner()
         await asyncio.to_thread(self.services.store.remove, fingerprint)
-        self.services.keys_changed()
+        await self.services.keys_changed()
         self.set_status(204)
         self.finish()
 

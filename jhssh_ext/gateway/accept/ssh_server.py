@@ -39,6 +39,8 @@ from .limits import ConnectionLimits, FailureBudget
 
 MSG_KEXINIT, MSG_USERAUTH_REQUEST = 20, 50
 PLAIN = str.maketrans("“”‘’–…", "\"\"''-.")
+FIRST_KEY_FLOORS = 2
+"""floors that a connection's first unknown key waits: only it can cause a fetch, of which later ones see the outcome"""
 REQUESTS_PER_TRY = 3
 """USERAUTH requests that one try may take (a probe, its signature, one to spare): bounds those that are sent without waiting"""
 
@@ -103,6 +105,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         self._user_name: str | None = None
         self._key_exchanges = 0
         self._requests = 0
+        self._missed = False
         self._tries_left = services.rules.max_auth_tries
         self._login: Login | None = None
         self._proven_key: PublicKey | None = None
@@ -200,18 +203,20 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """``msg`` is empty for a probe, which proves nothing and records nothing (CVE-2024-45337)."""
         began = self._loop.time()
-        if await self._judge_key(key_data, msg, signature):
+        floors = 1 if self._missed else FIRST_KEY_FLOORS
+        if await self._judge_key(key_data, msg, signature, floors * self._services.rules.failure_floor):
             return True
-        await self._refuse("publickey", began)
+        self._missed = True
+        await self._refuse("publickey", began, floors)
         return False
 
-    async def _judge_key(self, key_data: bytes, msg: bytes, signature: bytes) -> bool:
+    async def _judge_key(self, key_data: bytes, msg: bytes, signature: bytes, floor: float) -> bool:
         try:
             key = signatures.public_key(key_data)
         except (KeyRefused, ValueError):
             return False
         try:
-            registered = await self._is_registered(key)
+            registered = await self._is_registered(key, floor)
             unavailable = None
         except Unavailable as error:  # of a key that was known: its holder learns why, after the proof
             registered, unavailable = True, error
@@ -238,13 +243,13 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         assert self._user_name is not None, "there is a request"
         return self._user_name
 
-    async def _is_registered(self, key: PublicKey) -> bool:
+    async def _is_registered(self, key: PublicKey, floor: float) -> bool:
         """Raises Unavailable where the key was known but cannot be confirmed; a stranger learns nothing."""
         services = self._services
         known = services.authentication.knows_key(self._name, key)
         may_fetch = known or services.failures.spend(self._address)
         # Less than the floor: an answer that waited for a user server must not come a floor later than one for nobody.
-        wait = services.rules.known_key_wait if known else 0.8 * services.rules.failure_floor
+        wait = services.rules.known_key_wait if known else 0.8 * floor
         try:
             found = await asyncio.wait_for(services.authentication.accepts_key(self._name, key, may_fetch=may_fetch), wait)
         except (JHSSHError, asyncio.TimeoutError) as error:
@@ -277,19 +282,19 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         await self._refuse("password", self._loop.time())
         return False
 
-    async def _refuse(self, method: str, began: float) -> None:
+    async def _refuse(self, method: str, began: float, floors: int = 1) -> None:
         code = TokenInvalid.code if method == "password" else KeyUnknown.code
         self._services.observer.refused(self._address, self._name, method, code)
-        await self._floor(began)
+        await self._floor(began, floors)
 
     def _unavailable(self, error: Unavailable, method: str) -> asyncssh.DisconnectError:
         self._services.log.warning("No login from %s: %s", printable(self._address), error)
         self._services.observer.refused(self._address, self._name, method, error.code)
         return self._disconnect_error(error)
 
-    async def _floor(self, began: float) -> None:
-        """Waits until a whole number of floors has passed, so that the time taken does not tell why."""
-        floor = self._services.rules.failure_floor
+    async def _floor(self, began: float, floors: int = 1) -> None:
+        """Waits until a multiple of so many floors has passed, so that the time taken does not tell why."""
+        floor = floors * self._services.rules.failure_floor
         passed = self._loop.time() - began
         await asyncio.sleep((int(passed / floor) + 1) * floor - passed)
 
