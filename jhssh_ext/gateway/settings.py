@@ -78,8 +78,8 @@ class GatewaySettings(Application):
     ).tag(config=True)
     failure_floor = Float(
         0.5,
-        help="Seconds: a refusal is told after a whole number of these, whatever its cause. That of a connection's first "
-        "unknown key after two: meanwhile its user server may be asked.",
+        help="Seconds: a refusal is told after a whole number of these, whatever its cause. A connection's first "
+        "after two of them: meanwhile a user server may be asked for its keys.",
         min=0.05,
     ).tag(config=True)
     max_unauthenticated = Integer(256, help="Connections in all that have not proved who they are (MaxStartups).").tag(
