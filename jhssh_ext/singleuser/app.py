@@ -153,9 +153,9 @@ class JHSSHExtension(ExtensionApp):
         )
         return SSHD(given, setup, implementation=self.implementation, sftp=self.sftp, log=self.log)
 
-    def _keys_changed(self) -> None:
+    async def _keys_changed(self) -> None:
         if self.push is not None:
-            self.push.keys_changed()
+            await self.push.keys_changed()
 
     def _shell(self) -> list[str]:
         """As a JupyterLab terminal's (jupyter_server_terminals, ``initialize_configurables``)."""

@@ -39,7 +39,8 @@ class Services:
 
     store: KeyStore
     status: Callable[[], Awaitable[dict[str, Any]]]
-    keys_changed: Callable[[], None]
+    keys_changed: Callable[[], Awaitable[None]]
+    """tells the gateway, and waits until it knows, within bounds"""
     importer: KeyImporter
     audience: str = ""
     secret: str = ""
@@ -112,7 +113,7 @@ class JHSSHHandler(APIHandler):
     async def add(self, text: str, origin: str = "") -> None:
         """Adds the keys of ``text`` and answers 201 with those that were new. Raises KeyRefused, StoreUnusable."""
         added = await asyncio.to_thread(self.services.store.add, text, origin)
-        self.services.keys_changed()
+        await self.services.keys_changed()
         self.set_status(201)
         self.finish(json.dumps({"keys": [key_model(each) for each in added]}))
 
@@ -209,7 +210,7 @@ class PublicKeyHandler(JHSSHHandler):
     async def delete(self, fingerprint: str) -> None:
         self.check_owner()
         await asyncio.to_thread(self.services.store.remove, fingerprint)
-        self.services.keys_changed()
+        await self.services.keys_changed()
         self.set_status(204)
         self.finish()
 

@@ -114,7 +114,8 @@ class KeyCache:
                 return known
         if not may_fetch:
             return False
-        if copy is not None and copy.failure is not None and now - copy.failed < self.failure_age:
+        # A user server that failed is left alone for a while. The Hub is not: each login asks it anyway.
+        if copy is not None and isinstance(copy.failure, ServerUnreachable) and now - copy.failed < self.failure_age:
             return self._undecided(target, key, copy.failure)
         try:
             await self._shared(self._anew(target))
