@@ -115,15 +115,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def with_jupyterlab(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Environment]:
-    """An environment that was empty, with one JupyterLab and then the wheel: ``with_jupyterlab("4.2")``. Made once."""
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Environment]:
+    """An environment that was empty, with a front end and the wheel: ``installed("jupyterlab==4.2.*")``. Made once."""
     made: dict[str, Environment] = {}
 
-    def make(version: str) -> Environment:
-        if version not in made:
+    def make(front_end: str) -> Environment:
+        if front_end not in made:
             (wheel,) = built.glob("*.whl")
-            made[version] = Environment.make(tmp_path_factory.mktemp("lab") / "venv")
-            made[version].install(f"jupyterlab=={version}.*", wheel)
-        return made[version]
+            made[front_end] = Environment.make(tmp_path_factory.mktemp("environment") / "venv")
+            made[front_end].install(front_end, wheel)
+        return made[front_end]
 
     return make

@@ -1,4 +1,4 @@
-"""The wheel in an empty environment with JupyterLab alone, at both ends of what is supported."""
+"""The wheel in an environment with nothing but JupyterLab, or Notebook, which brings its own."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import pytest
 
 from .harness.packages import Environment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a busy machine takes minutes to install JupyterLab
 
 
-@pytest.mark.parametrize("jupyterlab", ["4.2", "4.6"])
+@pytest.mark.parametrize(("front_end", "jupyterlab"), [("jupyterlab==4.2.*", "4.2"), ("notebook==7.6.*", "4.6")])
 def test_the_panel_is_there_and_the_server_extension_is_on(
-    with_jupyterlab: Callable[[str], Environment], jupyterlab: str
+    installed: Callable[[str], Environment], front_end: str, jupyterlab: str
 ) -> None:
-    environment = with_jupyterlab(jupyterlab)
+    environment = installed(front_end)
     panels = environment.run("jupyter", "labextension", "list")
+    assert f"JupyterLab v{jupyterlab}." in panels
     (panel,) = (line for line in panels.splitlines() if "@jhssh/labextension" in line)
     assert "enabled" in panel
     assert "OK" in panel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import re
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response, TimeoutError, expect
 
 from ..harness.hub import ROOT
 from ..harness.processes import wait_until
@@ -24,7 +25,7 @@ NEWS = "lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab
 def prepare_home(home: Path, settings: dict[str, str] | None = None) -> None:
     """Before a server starts: Lab asks nothing of its user. ``settings``: plugin → its user settings."""
     folder = home / ".jupyter"
-    for name, text in {NEWS: '{"fetchNews": "false"}', **(settings or {})}.items():
+    for name, text in {NEWS: '{"fetchNews": "false", "checkForUpdates": false}', **(settings or {})}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -125,7 +126,8 @@ class Lab:
             if not box.is_visible():
                 self.page.keyboard.press("Control+Shift+C")
             elif box.input_value() != label:
-                box.fill(label)
+                with contextlib.suppress(TimeoutError):  # closed just now
+                    box.fill(label, timeout=500)
             elif active.count() == 0 and self.page.locator(".lm-CommandPalette-item").first.is_visible():
                 self.page.keyboard.press("ArrowDown")
             self.page.wait_for_timeout(100)

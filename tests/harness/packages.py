@@ -54,7 +54,7 @@ class Environment:
     def _run(self, *command: str) -> str:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "JUPYTER"))}
         environment |= {"HOME": str(self.folder), "JUPYTER_PREFER_ENV_PATH": "1"}
-        done = subprocess.run(command, check=False, capture_output=True, env=environment, timeout=280, cwd=self.folder)
+        done = subprocess.run(command, check=False, capture_output=True, env=environment, timeout=500, cwd=self.folder)
         output = (done.stdout + done.stderr).decode()
         assert done.returncode == 0, output
         return output
