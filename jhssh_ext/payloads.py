@@ -75,6 +75,8 @@ class ServerEnvironment:
     """is SSH on for this server"""
     disabled_because: str = ""
     """where it is off: the sentence for the user"""
+    can_be_enabled: bool = False
+    """where it is off: can the user turn it on at the next start"""
     sshd: str = ""
     """who runs sshd: SIDECAR; empty: the server extension"""
     listen_address: str = "127.0.0.1"
@@ -98,6 +100,8 @@ class ServerEnvironment:
     connect_port: int = 0
     login_name: str = ""
     """what users type before the @"""
+    gateway_host_key: str = ""
+    """public host key of the gateway, type and base64 alone, for known_hosts; empty if the admin has not said"""
 
     def to_environ(self) -> dict[str, str]:
         return {
@@ -115,7 +119,7 @@ class ServerEnvironment:
             text = environ.get(ENVIRONMENT_PREFIX + each.name.upper())
             if text is None:
                 continue
-            if each.name == "enabled":
+            if each.name in ("enabled", "can_be_enabled"):
                 values[each.name] = text == "1"
             elif each.name in ("listen_port", "connect_port"):
                 values[each.name] = int(text)

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from .harness.hub import VENVS, Hub
+from .harness.packages import Environment, build
 from .harness.postgresql import running as postgresql_running
 from .harness.processes import describe
 from .harness.ssh import KeyPair, SSHClient, make_key
@@ -128,5 +129,26 @@ def client(tmp_path: Path) -> Callable[..., SSHClient]:
             SSHClient(folder, port=gateway.ssh_port, host_key=gateway.host_key, user=user, mark=hub.mark, **keywords)  # type: ignore[arg-type]
         )
         return made[-1]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the sdist, and the wheel that was built from it."""
+    return build(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="session")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Environment]:
+    """An environment that was empty, with a front end and the wheel: ``installed("jupyterlab==4.2.*")``. Made once."""
+    made: dict[str, Environment] = {}
+
+    def make(front_end: str) -> Environment:
+        if front_end not in made:
+            (wheel,) = built.glob("*.whl")
+            made[front_end] = Environment.make(tmp_path_factory.mktemp("environment") / "venv")
+            made[front_end].install(front_end, wheel)
+        return made[front_end]
 
     return make

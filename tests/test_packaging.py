@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SERVER_CONFIG = "etc/jupyter/jupyter_server_config.d/jhssh_ext.json"
 SOURCES = {str(path.relative_to(ROOT)) for path in (ROOT / "jhssh_ext").rglob("*.py")}
+PAGES = {
+    str(path.relative_to(ROOT))
+    for folder in ("templates", "static")
+    for path in (ROOT / "jhssh_ext/gateway/web" / folder).iterdir()
+}
 
 # Imports a module of the package as if only the named distributions' modules were installed.
 IMPORT_WITHOUT = """
@@ -31,23 +37,6 @@ print("imported")
 """
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with the sdist, and the wheel that was built from it."""
-    folder = tmp_path_factory.mktemp("dist")
-    source = folder / "source"
-    shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(".venv*", ".demo*", ".git", "*.egg-info", "*_cache", "__pycache__")
-    )
-    subprocess.run(
-        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist"), str(source)],
-        check=True,
-        capture_output=True,
-        timeout=240,
-    )
-    return folder / "dist"
-
-
 @pytest.mark.slow
 def test_wheel_holds_the_package_and_switches_the_extension_on(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
@@ -55,8 +44,12 @@ def test_wheel_holds_the_package_and_switches_the_extension_on(built: Path) -> N
         names = set(archive.namelist())
         (entry_points,) = (archive.read(name).decode() for name in names if name.endswith("entry_points.txt"))
     code = {name for name in names if ".dist-info/" not in name and ".data/" not in name}
-    assert code == SOURCES | {"jhssh_ext/py.typed"}
+    assert code == SOURCES | PAGES | {"jhssh_ext/py.typed"}
     assert [name for name in names if name.endswith(f".data/data/{SERVER_CONFIG}")]
+    panel = ".data/data/share/jupyter/labextensions/@jhssh/labextension/"
+    brought = {name.partition(panel)[2] for name in names if panel in name}
+    assert {"package.json", "install.json", "schemas/@jhssh/labextension/launcher.json", "static/style.js"} <= brought
+    assert [name for name in brought if name.startswith("static/remoteEntry.")]
     assert [name for name in names if name.endswith("licenses/LICENSE")]
     for line in (
         "jhssh-gateway = jhssh_ext.gateway.app:main",
@@ -72,7 +65,7 @@ def test_sdist_holds_all_that_is_needed_to_build_and_test_it(built: Path) -> Non
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = SOURCES | {f"jhssh_ext/{SERVER_CONFIG}", "jhssh_ext/py.typed"}
+    wanted = SOURCES | PAGES | {f"jhssh_ext/{SERVER_CONFIG}", "jhssh_ext/py.typed"}
     wanted |= {str(p.relative_to(ROOT)) for top in ("tests", "demo", "examples") for p in (ROOT / top).rglob("*.py")}
     wanted |= {str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")}
     wanted |= {"Makefile", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pyproject.toml", ".ci/run"}
@@ -114,3 +107,26 @@ def test_each_part_imports_with_its_extra_only(wanted: list[str], missing: set[s
     code = IMPORT_WITHOUT.format(modules=wanted, missing=sorted(missing))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "imported\n", done.stderr
+
+
+@pytest.mark.slow
+def test_no_wheel_is_made_without_the_built_panel(built: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(built.parent / "source", source, ignore=shutil.ignore_patterns("labextension", "build", "*.egg-info"))
+    made = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(source)],
+        check=False,
+        capture_output=True,
+        timeout=240,
+    )
+    assert made.returncode != 0
+    assert b"labextension/package.json" in made.stdout + made.stderr
+    assert not list(tmp_path.glob("dist/*"))
+
+
+def test_the_panel_is_small() -> None:
+    """Under 60 kB in all, compressed: Lab loads no more than that when it starts."""
+    static = ROOT / "jhssh_ext/labextension/static"
+    scripts = list(static.glob("*.js"))
+    assert scripts, "make panel"
+    assert sum(len(gzip.compress(path.read_bytes())) for path in scripts) < 60_000

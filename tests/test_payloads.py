@@ -48,7 +48,7 @@ def test_a_state_that_is_no_object_is_an_error() -> None:
 @pytest.mark.parametrize(
     "environment",
     [
-        ServerEnvironment(False, disabled_because="Not ticked."),
+        ServerEnvironment(False, disabled_because="Not ticked.", can_be_enabled=True),
         ServerEnvironment(True, listen_port=2222, principal="p", login_name="a b"),
     ],
 )

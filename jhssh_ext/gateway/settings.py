@@ -94,7 +94,10 @@ class GatewaySettings(Application):
         min=1,
     ).tag(config=True)
     failure_floor = Float(
-        0.5, help="Seconds: a refusal is told after a whole number of these, whatever its cause.", min=0.05
+        0.5,
+        help="Seconds: a refusal is told after a whole number of these, whatever its cause. A connection's first "
+        "after two of them: meanwhile a user server may be asked for its keys.",
+        min=0.05,
     ).tag(config=True)
     max_unauthenticated = Integer(256, help="Connections in all that have not proved who they are (MaxStartups).").tag(
         config=True

@@ -115,6 +115,13 @@ class SSHSettings(Configurable):
         22, min=1, max=65535, help="""TCP port that users connect to, shown by their server's jhssh/status."""
     ).tag(config=True)
 
+    ssh_gateway_host_key_file = Unicode(
+        "",
+        help="""File with the gateway's public host key, one OpenSSH line: the `host_key.pub` that `jhssh-gateway keys init`
+        makes. Shown to users, so that they can check it. Default: `host_key.pub` beside `ssh_user_ca_file`, if it is there.
+        """,
+    ).tag(config=True)
+
     ssh_login_separator = Unicode(
         DEFAULT_SEPARATOR,
         help="""What stands between user and named server in a login name, as `+` in `alice+gpu`. Must be the gateway's too.""",

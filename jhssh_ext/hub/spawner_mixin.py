@@ -157,7 +157,8 @@ class SSHSpawnerMixin(SSHSettings):
         option = options_form.saved_option(self.user_options)
         because = options_form.why_off(self.ssh_policy, option, self.ssh_default)
         if because:
-            return _Spawn(ServerEnvironment(enabled=False, disabled_because=because))
+            choice = self.ssh_policy == options_form.OPTIONAL
+            return _Spawn(ServerEnvironment(enabled=False, disabled_because=because, can_be_enabled=choice))
         try:
             self.check_ssh_settings()
             ca_keys = self._ssh_read_user_ca_keys()
@@ -185,6 +186,7 @@ class SSHSpawnerMixin(SSHSettings):
             connect_host=self.ssh_public_host,
             connect_port=self.ssh_public_port,
             login_name=typed if candidates(typed, self.ssh_login_separator) else "",
+            gateway_host_key=self._ssh_read_gateway_host_key(),
         )
         return _Spawn(environment, spawn_id=secrets.token_hex(16), hub_id=hub_id, host_key=host_key.public)
 
@@ -203,6 +205,18 @@ class SSHSpawnerMixin(SSHSettings):
                 "no user CA is configured. Set c.SSHSpawnerMixin.ssh_user_ca_file to the .pub file of `jhssh-gateway keys init`"
             )
         return user_ca_keys.unique(keys)
+
+    def _ssh_read_gateway_host_key(self) -> str:
+        """Only shown to users: without it they have SSH all the same."""
+        path = Path(self.ssh_gateway_host_key_file or Path(self.ssh_user_ca_file).parent / "host_key.pub")
+        if not self.ssh_gateway_host_key_file and not (self.ssh_user_ca_file and path.is_file()):
+            return ""
+        try:
+            keys = user_ca_keys.parse(user_ca_keys.read_file(path), f"the file of the gateway's host key ({path})")
+        except user_ca_keys.UserCAKeysRefused as error:
+            self._ssh_log_once(f"The gateway's host key is not shown to users: {error}.")
+            return ""
+        return keys[0] if keys else ""
 
     def _ssh_cookie_secret(self) -> bytes:
         value = self.user.settings.get("cookie_secret") or b""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Enum, Int, Unicode
 
 from .. import __version__
+from ..errors import KeyRefused
 from ..payloads import SIDECAR, ServerEnvironment
+from ..public_keys import PublicKey, listed_key
 from . import handlers, sshd
 from .environment import session_environment, take
 from .gateway_push import GatewayPush
+from .key_import import KeyImporter
 from .key_store import KeyStore
 from .sidecar_sshd import SidecarSSHD
 from .sshd import SSHD
@@ -45,6 +51,15 @@ class JHSSHExtension(ExtensionApp):
     sftp = Bool(True, help="Offer SFTP, which sftp, scp and editors use.").tag(config=True)
     watch_interval = Int(
         1, min=1, help="Seconds between looks at the key files, to tell the gateway when they were edited by hand."
+    ).tag(config=True)
+
+    github_url = Unicode(
+        "https://github.com",
+        help="Where keys are imported from as GitHub's, `<url>/<user>.keys`: another for GitHub Enterprise. Empty: no import.",
+    ).tag(config=True)
+    gitlab_url = Unicode(
+        "https://gitlab.com",
+        help="Where keys are imported from as GitLab's, `<url>/<user>.keys`: another for your own GitLab. Empty: no import.",
     ).tag(config=True)
 
     server_environment: ServerEnvironment
@@ -84,6 +99,7 @@ class JHSSHExtension(ExtensionApp):
             audience=given.audience,
             secret=given.secret,
             owner=owner,
+            importer=KeyImporter({"github": self.github_url, "gitlab": self.gitlab_url}),
         )
         self.serverapp.io_loop.add_callback(self._start)
 
@@ -95,10 +111,24 @@ class JHSSHExtension(ExtensionApp):
         given = self.server_environment
         return {
             "enabled": given.enabled,
+            "can_be_enabled": given.can_be_enabled,
             "sshd": await self.sshd.status() if isinstance(self.sshd, SidecarSSHD) else self.sshd.status(),
-            "connect": {"host": given.connect_host, "port": given.connect_port, "login_name": given.login_name},
+            "connect": {
+                "host": given.connect_host,
+                "port": given.connect_port,
+                "login_name": given.login_name,
+                "host_key": self._gateway_host_key.line if self._gateway_host_key else "",
+                "host_key_fingerprint": self._gateway_host_key.fingerprint if self._gateway_host_key else "",
+                "gateway_path": gateway_path(given.gateway_url),
+            },
             "version": __version__,
         }
+
+    @property
+    def _gateway_host_key(self) -> PublicKey | None:
+        with contextlib.suppress(KeyRefused):
+            return listed_key(self.server_environment.gateway_host_key)
+        return None
 
     async def stop_extension(self) -> None:
         if self.push is not None:
@@ -123,9 +153,9 @@ class JHSSHExtension(ExtensionApp):
         )
         return SSHD(given, setup, implementation=self.implementation, sftp=self.sftp, log=self.log)
 
-    def _keys_changed(self) -> None:
+    async def _keys_changed(self) -> None:
         if self.push is not None:
-            self.push.keys_changed()
+            await self.push.keys_changed()
 
     def _shell(self) -> list[str]:
         """As a JupyterLab terminal's (jupyter_server_terminals, ``initialize_configurables``)."""
@@ -135,3 +165,9 @@ class JHSSHExtension(ExtensionApp):
             return shlex.split(chosen) if isinstance(chosen, str) else list(chosen)
         shell = os.environ.get("SHELL") or shutil.which("sh") or "/bin/sh"
         return [shell] if sys.stdout.isatty() else [shell, "-l"]
+
+
+def gateway_path(url: str) -> str:
+    """Where the gateway's page is at the Hub's own address (browsers may not reach ``url``); empty where it is not."""
+    path = urlsplit(url).path
+    return path if re.search(r"/services/[^/]+/$", path) else ""

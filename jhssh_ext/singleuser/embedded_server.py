@@ -1,6 +1,7 @@
 """The sshd of user servers without OpenSSH's: ``python -m jhssh_ext.singleuser.embedded_server --fd N RUNTIME_DIR``.
 
 A process of its own that accepts on the listening socket it is given, and ends, with all its sessions, when its parent does.
+On standard output it says how many sessions are open, a line at each change.
 In RUNTIME_DIR: ``host_key``, ``user_ca_keys``, ``principals`` and ``session.json``.
 """
 
@@ -157,8 +158,10 @@ class EmbeddedServer:
     def _told(self, connection: Connection, lives: bool) -> None:
         if lives:
             self._connections[connection] = True
-        else:
-            self._connections.pop(connection, None)
+        elif not self._connections.pop(connection, False):
+            return
+        with contextlib.suppress(OSError):
+            os.write(1, b"%d\n" % sum(self._connections.values()))
 
 
 def _watch_lifeline(loop: asyncio.AbstractEventLoop, lost: asyncio.Event) -> None:
@@ -220,6 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    os.set_blocking(1, False)
     _end_with_parent()
     runtime: Path = given.runtime_dir.resolve()
     tempfile.tempdir = str(runtime)  # so that agent sockets go when the folder goes

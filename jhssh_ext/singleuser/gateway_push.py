@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 REQUEST_TIMEOUT = 10.0
+PATIENCE = 3.0
+"""seconds that a change waits for the gateway to have fetched it"""
 MAX_ANSWER = 65536
 
 
@@ -36,6 +38,8 @@ class GatewayPush:
         self._state, self._log, self._interval = state, log, interval
         self._delays, self._sleep = (first_delay, longest_delay), sleep
         self._changed = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._failing = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -47,9 +51,16 @@ class GatewayPush:
                 loop.create_task(self._push(), name="jhssh push"),
             ]
 
-    def keys_changed(self) -> None:
-        """Without waiting for the files to be looked at again."""
+    async def keys_changed(self) -> None:
+        """Without waiting for the files to be looked at again. Returns once the gateway knows, so that a key that was just added
+        opens the door; soon if it does not answer: it is told in the background then.
+        """
         self._changed.set()
+        if self._failing or not self._tasks:
+            return
+        told = asyncio.get_running_loop().create_future()
+        self._waiting.append(told)
+        await asyncio.wait([told], timeout=PATIENCE)
 
     async def stop(self) -> None:
         tasks, self._tasks = self._tasks, []
@@ -71,13 +82,20 @@ class GatewayPush:
     async def _push(self) -> None:
         while True:
             await self._changed.wait()
-            self._changed.clear()
-            delay, told = self._delays[0], False
-            while not await self._told(quiet=told):
-                told = True
+            delay = self._delays[0]
+            while not await self._tell():
                 await self._sleep(delay)
                 delay = min(delay * 2, self._delays[1])
-                self._changed.clear()  # what changed meanwhile is told with it
+
+    async def _tell(self) -> bool:
+        """Of all that has changed until now; who waits for it waits no longer, whatever comes of it."""
+        self._changed.clear()
+        waiting, self._waiting = self._waiting, []
+        self._failing = not await self._told(quiet=self._failing)
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
+        return not self._failing
 
     async def _told(self, *, quiet: bool) -> bool:
         """True if there is nothing more to do about it."""

@@ -25,6 +25,7 @@ from ..errors import (
     Unavailable,
 )
 from ..public_keys import MAX_TEXT
+from .key_import import KeyImporter
 from .key_store import KeyStore, StoredKey
 
 AUTH_RESOURCE = "jhssh"
@@ -38,7 +39,9 @@ class Services:
 
     store: KeyStore
     status: Callable[[], Awaitable[dict[str, Any]]]
-    keys_changed: Callable[[], None]
+    keys_changed: Callable[[], Awaitable[None]]
+    """tells the gateway, and waits until it knows, within bounds"""
+    importer: KeyImporter
     audience: str = ""
     secret: str = ""
     owner: str = ""
@@ -94,6 +97,25 @@ class JHSSHHandler(APIHandler):
         model = getattr(self.current_user, "hub_user", None)
         if not isinstance(model, dict) or model.get("kind", "user") != "user" or model.get("name") != self.services.owner:
             raise PolicyDenied("Only the owner of this server can change its keys.")
+
+    def sent(self) -> dict[str, Any]:
+        """The JSON object of the body. Raises TooLarge, BadRequest."""
+        if len(self.request.body) > MAX_BODY:
+            raise TooLarge(f"This is too long: at most {MAX_BODY} bytes are taken.")
+        try:
+            sent = json.loads(self.request.body)
+        except (ValueError, RecursionError):
+            raise BadRequest from None
+        if not isinstance(sent, dict):
+            raise BadRequest
+        return sent
+
+    async def add(self, text: str, origin: str = "") -> None:
+        """Adds the keys of ``text`` and answers 201 with those that were new. Raises KeyRefused, StoreUnusable."""
+        added = await asyncio.to_thread(self.services.store.add, text, origin)
+        await self.services.keys_changed()
+        self.set_status(201)
+        self.finish(json.dumps({"keys": [key_model(each) for each in added]}))
 
 
 class PublicKeysHandler(JHSSHHandler):
@@ -164,19 +186,10 @@ class PublicKeysHandler(JHSSHHandler):
     @authorized
     async def post(self) -> None:
         self.check_owner()
-        if len(self.request.body) > MAX_BODY:
-            raise TooLarge(f"This is too long: at most {MAX_BODY} bytes are taken.")
-        try:
-            sent = json.loads(self.request.body)
-        except (ValueError, RecursionError):
-            raise BadRequest from None
-        text = sent.get("public_key") if isinstance(sent, dict) else None
+        text = self.sent().get("public_key")
         if not isinstance(text, str):
             raise BadRequest
-        added = await asyncio.to_thread(self.services.store.add, text)
-        self.services.keys_changed()
-        self.set_status(201)
-        self.finish(json.dumps({"keys": [key_model(each) for each in added]}))
+        await self.add(text)
 
     async def _model(self) -> dict[str, Any]:
         keys, ignored = await asyncio.to_thread(self.services.store.read)
@@ -197,9 +210,24 @@ class PublicKeyHandler(JHSSHHandler):
     async def delete(self, fingerprint: str) -> None:
         self.check_owner()
         await asyncio.to_thread(self.services.store.remove, fingerprint)
-        self.services.keys_changed()
+        await self.services.keys_changed()
         self.set_status(204)
         self.finish()
+
+
+class KeyImportHandler(JHSSHHandler):
+    """POST /jhssh/import {"provider": "github" or "gitlab", "user": "alice"}; the answer is that of POST /publickey."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        self.check_owner()
+        sent = self.sent()
+        provider, user = sent.get("provider"), sent.get("user")
+        if not isinstance(provider, str) or not isinstance(user, str):
+            raise BadRequest('Send JSON of the form {"provider": "github", "user": "alice"}.')
+        found = await self.services.importer.fetch(provider, user)
+        await self.add(found.text, found.origin)
 
 
 class StatusHandler(JHSSHHandler):
@@ -222,6 +250,7 @@ def key_model(stored: StoredKey) -> dict[str, Any]:
         "public_key": stored.key.line,
         "added": stored.added,
         "source": stored.source,
+        "origin": stored.origin,
     }
 
 
@@ -238,4 +267,5 @@ HANDLERS: list[tuple[str, type[JHSSHHandler]]] = [
     (r"/publickey", PublicKeysHandler),
     (r"/publickey/(.{1,256})", PublicKeyHandler),
     (r"/jhssh/status", StatusHandler),
+    (r"/jhssh/import", KeyImportHandler),
 ]

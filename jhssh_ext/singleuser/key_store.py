@@ -27,7 +27,7 @@ from ..public_keys import PublicKey, parse_lines, read_authorized_keys
 LOCK_TIMEOUT = 10.0
 MAX_FILE = 128 << 10
 """bytes that are read of either file, so that what the gateway fetches stays under its bound of 1 MiB"""
-_ADDED = re.compile(r"#\s*added (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)\s*")
+_ADDED = re.compile(r"#\s*added (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)(?: from ([\w.:/-]{1,200}))?\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class StoredKey:
     """ISO 8601, UTC; None for a line that was written by hand"""
     source: str
     """name of the file in ~/.ssh"""
+    origin: str = ""
+    """the account elsewhere that it was imported from, as ``github.com/alice``"""
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,18 @@ class KeyStore:
                 if len(data) > MAX_FILE:
                     ignored.append(IgnoredLine(path.name, 0, "This file is too large: only its first 128 KiB are read.", None))
                 found, left_out = read_authorized_keys(text)
-                added = _added_times(text) if path is self._path else {}
+                added = _added(text) if path is self._path else {}
                 for key in found:
-                    keys.setdefault(key, StoredKey(key, added.get(key.blob), path.name))
+                    when, origin = added.get(key.blob, (None, ""))
+                    keys.setdefault(key, StoredKey(key, when, path.name, origin))
                 ignored += [IgnoredLine(path.name, *line) for line in left_out]
         return list(keys.values()), ignored
 
-    def add(self, text: str) -> list[StoredKey]:
-        """Adds those keys of ``text`` that are new; all or nothing. Raises KeyRefused, StoreUnusable."""
+    def add(self, text: str, origin: str = "") -> list[StoredKey]:
+        """Adds those keys of ``text`` that are new; all or nothing. Raises KeyRefused, StoreUnusable.
+
+        ``origin``, as of :class:`StoredKey`: a host and a user name that were checked.
+        """
         offered = parse_lines(text)
         with self._locked():
             known = self.read()[0]
@@ -95,11 +101,12 @@ class KeyStore:
             before = self._text()
             if before and not before.endswith("\n"):
                 before += "\n"
-            after = before + "".join(f"# added {now}\n{key.line}\n" for key in new)
+            note = f"# added {now} from {origin}" if origin else f"# added {now}"
+            after = before + "".join(f"{note}\n{key.line}\n" for key in new)
             if len(after.encode("utf-8", "surrogateescape")) > MAX_FILE:
                 raise KeyTooMany
             self._replace(after)
-        return [StoredKey(key, now, self._path.name) for key in new]
+        return [StoredKey(key, now, self._path.name, origin) for key in new]
 
     def remove(self, fingerprint: str) -> None:
         """Raises KeyUnknown, KeyElsewhere, StoreUnusable."""
@@ -213,16 +220,16 @@ def _lock(descriptor: int) -> None:
             return
 
 
-def _added_times(text: str) -> dict[bytes, str]:
-    """When each key was added, by its blob, from the comments before the lines."""
-    times: dict[bytes, str] = {}
+def _added(text: str) -> dict[bytes, tuple[str, str]]:
+    """When each key was added and where it came from, by its blob, from the comments before the lines."""
+    found: dict[bytes, tuple[str, str]] = {}
     lines = text.split("\n")
     for before, line in itertools.pairwise(lines):
         matched = _ADDED.fullmatch(before.strip())
         if matched:
             for key in read_authorized_keys(line)[0]:
-                times.setdefault(key.blob, matched[1])
-    return times
+                found.setdefault(key.blob, (matched[1], matched[2] or ""))
+    return found
 
 
 def _identity(path: Path) -> object:

@@ -2,7 +2,7 @@
 
 A process beside the Jupyter server, so that a busy server does not hold up logins; standard library only:
 ``python -IS openssh_listener.py --fd N RUNTIME_DIR``. It ends, and all sshds with it, when its standard input closes:
-the Jupyter server holds the other end.
+the Jupyter server holds the other end. On standard output it says how many sessions are open, a line at each change.
 """
 # Small and quick, so no pathlib:
 # ruff: noqa: PTH118, PTH123, S606
@@ -62,6 +62,7 @@ class Listener:
         listening.set_inheritable(False)  # it was inherited; an sshd must not hold the port
         signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
         self._stopping = False
+        self._sessions = 0
         self.orphaned = False
         """did the Jupyter server die"""
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -148,6 +149,15 @@ class Listener:
             say(b"sshd[%d]: %s" % (connection.pid, line.strip()[:MAX_LINE]))
         if not data:
             self._close_log(connection)
+        self._count()
+
+    def _count(self) -> None:
+        """A session is a connection that has logged in."""
+        sessions = sum(each.authenticated for each in self._connections.values())
+        if sessions != self._sessions:
+            self._sessions = sessions
+            with contextlib.suppress(OSError):
+                os.write(1, b"%d\n" % sessions)
 
     def _close_log(self, connection: Connection) -> None:
         if connection.log >= 0:
@@ -172,6 +182,7 @@ class Listener:
             if ended is not None:
                 self._read_log(ended)
                 self._close_log(ended)
+                self._count()
 
     def _end(self) -> None:
         """No sshd outlives us: asked first, then killed, each with its helper processes (commands have sessions of their own)."""
@@ -206,7 +217,8 @@ def main() -> None:
     options = parser.parse_args()
     with open(os.path.join(options.runtime_dir, "sshd.json"), encoding="utf-8") as file:
         arguments = json.load(file)["arguments"]
-    os.set_blocking(2, False)
+    for output in (1, 2):
+        os.set_blocking(output, False)
     listener = Listener(socket.socket(fileno=options.fd), arguments)
     die_with_parent(OWNER_DIED)
     parent = os.getppid()

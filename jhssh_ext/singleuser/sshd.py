@@ -78,12 +78,18 @@ class SSHD:
         self._state = "stopped" if environment.enabled else "off"
         self._reason = environment.disabled_because
         self._last_line = ""
+        self._sessions = 0
         self.changed = asyncio.Condition()
         """notified when the state changes"""
 
     def status(self) -> dict[str, Any]:
         """The "sshd" of GET /jhssh/status."""
-        found: dict[str, Any] = {"implementation": self._implementation, "state": self._state, "host_keys": []}
+        found: dict[str, Any] = {
+            "implementation": self._implementation,
+            "state": self._state,
+            "host_keys": [],
+            "sessions": self._sessions,
+        }
         if self._reason:
             found["reason"] = self._reason
         if self._environment.enabled:
@@ -154,7 +160,7 @@ class SSHD:
             self._process = process = await asyncio.create_subprocess_exec(
                 *arguments,
                 stdin=asyncio.subprocess.PIPE,  # closes when this process dies, however it dies
-                stdout=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=[listening.fileno()],
                 cwd=runtime.path,  # python -m looks for modules there: not in the user's home
@@ -162,11 +168,12 @@ class SSHD:
             )
             try:
                 await self._set("running", self._reason)
-                await self._read_log(process)
+                await asyncio.gather(self._read_log(process), self._read_sessions(process))
                 raise Failed(f"sshd ended with status {await process.wait()}: {self._last_line or 'it said nothing'}.")
             finally:
                 await _end(process)
                 self._process = None
+                self._sessions = 0
         finally:
             runtime.remove()
 
@@ -215,6 +222,12 @@ class SSHD:
                 return
             self._last_line = printable(line.decode("utf-8", "replace").strip(), 500)
             self._log.debug("jhssh: %s", self._last_line)
+
+    async def _read_sessions(self, process: asyncio.subprocess.Process) -> None:
+        """How many sessions are open: a line at each change."""
+        assert process.stdout is not None
+        async for line in process.stdout:
+            self._sessions = int(line)
 
     async def _set(self, state: str, reason: str = "") -> None:
         async with self.changed:

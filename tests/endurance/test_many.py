@@ -34,7 +34,7 @@ def test_fifty_parallel_sessions_of_five_users(moody6: Hub, with_server: Callabl
             child.stdin.flush()
         for _user, child in running:
             assert child.stdout is not None
-            assert child.stdout.readline() == b"in\n"
+            assert child.stdout.readline() == b"in\n", child.communicate(timeout=120)
         for user, child in running:
             out, err = child.communicate(timeout=120)
             assert (child.returncode, out.decode().strip()) == (0, user), err

@@ -33,7 +33,9 @@ def files(hub: Hub) -> set[Path]:
 
 def lines(child: subprocess.Popen[bytes], count: int) -> list[str]:
     assert child.stdout is not None
-    return [child.stdout.readline().decode().strip() for _ in range(count)]
+    read = [child.stdout.readline() for _ in range(count)]
+    assert all(read), child.communicate(timeout=90)
+    return [line.decode().strip() for line in read]
 
 
 @pytest.mark.parametrize("terminal", ["-T", "-tt"])

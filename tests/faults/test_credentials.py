@@ -201,9 +201,12 @@ def test_refusals_look_the_same_and_take_the_same_time(
         return {name: await task for name, task in found.items()}
 
     found = asyncio.run(all_cases())
-    medians = {name: seconds[samples // 2] for name, seconds in found.items()}
-    assert min(seconds[0] for seconds in found.values()) >= 0.49, found
-    assert max(medians.values()) - min(medians.values()) < 0.1, medians
+    # The quickest of each: a busy machine makes single answers late, never early.
+    quickest = {name: seconds[0] for name, seconds in found.items()}
+    assert min(quickest.values()) >= 0.49, found
+    assert max(quickest.values()) - min(quickest.values()) < 0.1, quickest
+    slowest = {name: seconds[-1] for name, seconds in found.items()}
+    assert min(slowest.values()) >= 0.99, f"the first refusal of a connection waits for two floors: {found}"
 
 
 def test_strangers_cost_the_hub_next_to_nothing(any_hub: Hub, bob: SSHClient, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -65,7 +65,7 @@ async def test_what_counts_is_decided_when_the_server_starts(
     assert ("jhssh" in spawner.get_state()) is on
     if not on:
         reason = SSHNotEnabled.default_sentence if counts == "optional" else options_form.NEVER_SENTENCE
-        assert found == ServerEnvironment(enabled=False, disabled_because=reason)
+        assert found == ServerEnvironment(enabled=False, disabled_because=reason, can_be_enabled=counts == "optional")
 
 
 @pytest.mark.asyncio

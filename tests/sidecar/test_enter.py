@@ -82,8 +82,11 @@ def run(folder: Path, agent: Agent, *, terminal: bool = False, **environ: str) -
 
 def start(folder: Path, *, terminal: bool = False, **environ: str) -> subprocess.CompletedProcess[bytes]:
     (folder / "x11").mkdir(exist_ok=True)
-    command = [sys.executable, "-IS", enter.__file__, str(folder / "agent.sock"), "/run/jhssh/tmp", str(folder / "x11")]
-    environment = {"PATH": "/usr/bin:/bin", **environ}
+    # As the entrypoint starts it; where coverage is measured, with the site module that does it.
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    python = [sys.executable] if measured else [sys.executable, "-IS"]
+    command = [*python, enter.__file__, str(folder / "agent.sock"), "/run/jhssh/tmp", str(folder / "x11")]
+    environment = {"PATH": "/usr/bin:/bin", **measured, **environ}
     if not terminal:
         return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
     master, slave = pty.openpty()

@@ -75,6 +75,7 @@ class Credentials:
             "connect_host": "hub.example.org",
             "connect_port": 2222,
             "login_name": "alice",
+            "gateway_host_key": " ".join((self.folder / "user_ca.pub").read_text().split()[:2]),
         }
         return ServerEnvironment(**{**given, **changes})
 
@@ -150,9 +151,17 @@ class JupyterServer:
 
 @contextmanager
 def jupyter_server(
-    folder: Path, given: ServerEnvironment | None, *arguments: str, environ: Mapping[str, str] | None = None
+    folder: Path,
+    given: ServerEnvironment | None,
+    *arguments: str,
+    environ: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+    module: str = "jupyter_server",
 ) -> Iterator[JupyterServer]:
-    """As a spawner starts it: no terminal, an environment of its own. Everything that it started is ended with the block."""
+    """As a spawner starts it: no terminal, an environment of its own. Everything that it started is ended with the block.
+
+    ``module``: what ``python -m`` runs, jupyterlab for one.
+    """
     home, port, mark = folder / "home", free_port(), new_mark()
     home.mkdir(exist_ok=True)
     temporary = folder / "tmp"
@@ -170,9 +179,9 @@ def jupyter_server(
     }
     log = folder / "server.log"
     command = [
-        sys.executable,
+        python,
         "-m",
-        "jupyter_server",
+        module,
         "--no-browser",
         "--allow-root",
         f"--ServerApp.port={port}",

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from jhssh_ext import __version__
-from jhssh_ext.singleuser.app import JHSSHExtension
+from jhssh_ext.public_keys import parse_line
+from jhssh_ext.singleuser.app import JHSSHExtension, gateway_path
 
 from ..harness.processes import arguments, descendants, free_port, marked, sleeping, wait_until
 from .keys import new_line
@@ -32,13 +33,21 @@ def listeners(server: JupyterServer) -> list[psutil.Process]:
 def test_status_says_how_to_connect(server: JupyterServer, credentials: Credentials) -> None:
     status, found = server.json("GET", "jhssh/status")
     assert status == 200
-    assert found["enabled"] is True
+    assert (found["enabled"], found["can_be_enabled"]) == (True, False)
     assert found["sshd"]["state"] == "running"
     assert found["sshd"]["implementation"] in ("openssh", "asyncssh")
     assert [key.split()[:2] for key in found["sshd"]["host_keys"]] == [
         (credentials.folder / "host_key.pub").read_text().split()[:2]
     ]
-    assert found["connect"] == {"host": "hub.example.org", "port": 2222, "login_name": "alice"}
+    gateway_key = parse_line(credentials.environment(1).gateway_host_key)
+    assert found["connect"] == {
+        "host": "hub.example.org",
+        "port": 2222,
+        "login_name": "alice",
+        "host_key": " ".join(gateway_key.line.split()[:2]),
+        "host_key_fingerprint": gateway_key.fingerprint,
+        "gateway_path": "",
+    }
     assert found["version"] == __version__
 
 
@@ -183,3 +192,17 @@ def test_importing_the_extension_is_cheap() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert shown.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("", ""),
+        ("http://10.0.0.7:8080/services/ssh/", "/services/ssh/"),
+        ("http://127.0.0.1:9999/base/services/gate/", "/base/services/gate/"),
+        ("https://gateway.example.org/", ""),
+        ("https://gateway.example.org/ssh/", ""),
+    ],
+)
+def test_the_page_of_a_service_is_at_the_hub(url: str, path: str) -> None:
+    assert gateway_path(url) == path

@@ -88,11 +88,26 @@ async def test_tells_at_start_and_at_each_change(gateway: Gateway) -> None:
         assert await gateway.asked() == expected
         state[0] += 1
         assert await gateway.asked() == expected
-        push.keys_changed()
-        assert await gateway.asked() == expected
+        await push.keys_changed()
+        assert gateway.requests.get_nowait() == expected, "the gateway knows when a change is done"
     finally:
         await push.stop()
     assert gateway.requests.empty()
+
+
+@pytest.mark.asyncio
+async def test_a_change_does_not_wait_for_a_gateway_that_fails(gateway: Gateway) -> None:
+    gateway.statuses = [500] * 10000
+    push = push_to(gateway, [0], sleep=Clock().sleep)
+    push.start()
+    try:
+        await gateway.asked()
+        await gateway.asked()
+        began = asyncio.get_running_loop().time()
+        await push.keys_changed()
+        assert asyncio.get_running_loop().time() - began < 1
+    finally:
+        await push.stop()
 
 
 @pytest.mark.asyncio

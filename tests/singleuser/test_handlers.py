@@ -12,6 +12,7 @@ import pytest
 from jhssh_ext.public_keys import parse_line
 from jhssh_ext.signed_http import BadSignature, sign_request, verify_answer
 from jhssh_ext.singleuser import handlers
+from jhssh_ext.singleuser.key_import import KeyImporter
 from jhssh_ext.singleuser.key_store import KeyStore
 
 from ..harness.processes import free_port
@@ -50,6 +51,7 @@ def test_a_key_is_added_shown_and_removed(server: JupyterServer, path: Path) -> 
         "public_key": line,
         "added": model["added"],
         "source": "jhssh_authorized_keys",
+        "origin": "",
     }
     assert server.json("GET", "publickey") == (200, {"keys": [model], "ignored": []})
     status, _, body = server.request("DELETE", f"publickey/{quote(key.fingerprint, safe='')}")
@@ -57,6 +59,18 @@ def test_a_key_is_added_shown_and_removed(server: JupyterServer, path: Path) -> 
     assert server.json("GET", "publickey")[1]["keys"] == []
     status, error = server.json("DELETE", f"publickey/{key.fingerprint}")
     assert (status, error["code"]) == (404, "KEY_UNKNOWN")
+
+
+def test_keys_are_imported_only_from_where_the_admin_said(server: JupyterServer, path: Path) -> None:
+    def post(sent: object) -> tuple[int, str]:
+        status, error = server.json("POST", "jhssh/import", json.dumps(sent).encode())
+        return status, error["code"]
+
+    assert post({"provider": "http://127.0.0.1", "user": "alice"}) == (400, "BAD_REQUEST")
+    assert post({"provider": "github", "user": "../alice"}) == (400, "BAD_REQUEST")
+    assert post({"provider": "github", "user": 1}) == (400, "BAD_REQUEST")
+    assert post([]) == (400, "BAD_REQUEST")
+    assert not path.exists()
 
 
 def test_fingerprints_with_slashes_are_taken_escaped_or_not(server: JupyterServer, path: Path) -> None:
@@ -257,7 +271,12 @@ def test_looking_is_no_activity(server: JupyterServer) -> None:
 def test_ids_of_requests_are_forgotten_once_they_are_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Asked:
         services = handlers.Services(
-            KeyStore(tmp_path / "keys", None, max_keys=1), dict, lambda: None, audience=AUDIENCE_ID, secret=SECRET
+            KeyStore(tmp_path / "keys", None, max_keys=1),
+            dict,
+            lambda: None,
+            KeyImporter({}),
+            audience=AUDIENCE_ID,
+            secret=SECRET,
         )
         request = type("Request", (), {"path": PATH})
 

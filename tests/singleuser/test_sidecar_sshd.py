@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -44,7 +46,31 @@ def test_an_incomplete_setup_is_off_with_a_reason(missing: str) -> None:
 async def test_an_sshd_that_listens_is_running(told: str, listens: str) -> None:
     with socket.create_server((listens, 0)) as listener:
         status = await SidecarSSHD(replace(GIVEN, listen_address=told, listen_port=listener.getsockname()[1])).status()
-    assert status == {"implementation": "sidecar", "state": "running", "host_keys": ["ssh-ed25519 AAAA"]}
+    assert status == {"implementation": "sidecar", "state": "running", "host_keys": ["ssh-ed25519 AAAA"], "sessions": 0}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("listens", ["127.0.0.1", "::1"])
+async def test_the_connections_of_the_gateway_are_sessions(listens: str) -> None:
+    family = socket.AF_INET6 if ":" in listens else socket.AF_INET
+    try:
+        listener = socket.create_server((listens, 0), family=family)
+    except OSError as error:
+        pytest.skip(f"no {listens} here: {error.strerror}")
+    with listener, contextlib.ExitStack() as stack:
+        port = listener.getsockname()[1]
+        sshd = SidecarSSHD(replace(GIVEN, listen_address=listens, listen_port=port))
+        for _ in range(2):
+            stack.enter_context(socket.create_connection((listens, port)))
+        assert (await sshd.status())["sessions"] == 2
+
+
+@pytest.mark.asyncio
+async def test_where_connections_can_not_be_seen_their_number_is_not_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sidecar_sshd, "TABLES", (tmp_path / "none",))
+    assert (await SidecarSSHD(GIVEN).status())["sessions"] is None
 
 
 @pytest.mark.asyncio

@@ -152,6 +152,25 @@ async def test_twenty_sessions_at_once(kind: str, credentials: Credentials, tmp_
 
 
 @pytest.mark.asyncio
+async def test_the_status_counts_the_sessions_that_are_open(kind: str, credentials: Credentials, tmp_path: Path) -> None:
+    port = free_port()
+    async with running(credentials.environment(port), tmp_path, implementation=kind) as supervised:
+        assert (await wait_for(supervised, "running"))["sessions"] == 0
+        stranger = socket.create_connection(("127.0.0.1", port), timeout=20)
+        assert (await off_loop(stranger.recv, 4)) == b"SSH-"
+        clients = []
+        for count in (1, 2):
+            clients.append(await asyncio.create_subprocess_exec(*ssh_command(credentials, port, "cat"), stdin=subprocess.PIPE))
+            await off_loop(wait_until, lambda count=count: supervised.status()["sessions"] == count)
+        for count, client in ((1, clients[0]), (0, clients[1])):
+            assert client.stdin is not None
+            client.stdin.close()
+            assert await client.wait() == 0
+            await off_loop(wait_until, lambda count=count: supervised.status()["sessions"] == count)
+        stranger.close()
+
+
+@pytest.mark.asyncio
 async def test_on_stop_what_is_attached_ends_and_what_left_lives_on(kind: str, credentials: Credentials, tmp_path: Path) -> None:
     port, mark = free_port(), new_mark()
 
@@ -301,6 +320,7 @@ async def test_where_ssh_is_off_nothing_is_started(tmp_path: Path) -> None:
             "implementation": "",
             "state": "off",
             "host_keys": [],
+            "sessions": 0,
             "reason": "The box was not ticked.",
         }
 

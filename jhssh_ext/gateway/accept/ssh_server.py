@@ -48,6 +48,8 @@ MSG_KEXINIT, MSG_USERAUTH_REQUEST = 20, 50
 APPROVAL_SLACK = 5.0
 """seconds after an approval's end in which the connection learns of it; then it is ended here"""
 PLAIN = str.maketrans("“”‘’–…", "\"\"''-.")
+FIRST_FLOORS = 2
+"""floors that a connection's first refusal waits: its key may cause a fetch, of which later ones see the outcome"""
 REQUESTS_PER_TRY = 3
 """USERAUTH requests that one try may take (a probe, its signature, one to spare): bounds those that are sent without waiting"""
 
@@ -115,6 +117,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         self._user_name: str | None = None
         self._key_exchanges = 0
         self._requests = 0
+        self._refused = False
         self._tries_left = services.rules.max_auth_tries
         self._login: Login | None = None
         self._proven_key: PublicKey | None = None
@@ -261,7 +264,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         known = await services.authentication.knows_key(self._name, key)
         may_fetch = known or services.failures.spend(self._address)
         # Less than the floor: an answer that waited for a user server must not come a floor later than one for nobody.
-        wait = services.rules.known_key_wait if known else 0.8 * services.rules.failure_floor
+        wait = services.rules.known_key_wait if known else 0.8 * self._floor
         try:
             found = await asyncio.wait_for(services.authentication.accepts_key(self._name, key, may_fetch=may_fetch), wait)
         except (JHSSHError, asyncio.TimeoutError) as error:
@@ -281,7 +284,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
                 raise self._disconnect_error(TooManyAttempts())
             login = await services.authentication.token_login(self._name, password, self._address)
         except Unavailable as error:
-            await self._floor(began)
+            await self._until_floor(began)
             raise self._unavailable(error, "password") from None
         except JHSSHError:
             await self._refuse("password", began)
@@ -345,18 +348,22 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
     async def _refuse(self, method: str, began: float, code: str = "") -> None:
         code = code or (TokenInvalid.code if method == "password" else KeyUnknown.code)
         self._services.observer.refused(self._address, self._name, method, code)
-        await self._floor(began)
+        await self._until_floor(began)
+        self._refused = True
 
     def _unavailable(self, error: Unavailable, method: str) -> asyncssh.DisconnectError:
         self._services.log.warning("No login from %s: %s", printable(self._address), error)
         self._services.observer.refused(self._address, self._name, method, error.code)
         return self._disconnect_error(error)
 
-    async def _floor(self, began: float) -> None:
+    @property
+    def _floor(self) -> float:
+        return self._services.rules.failure_floor * (1 if self._refused else FIRST_FLOORS)
+
+    async def _until_floor(self, began: float) -> None:
         """Waits until a whole number of floors has passed, so that the time taken does not tell why."""
-        floor = self._services.rules.failure_floor
         passed = self._loop.time() - began
-        await asyncio.sleep((int(passed / floor) + 1) * floor - passed)
+        await asyncio.sleep((int(passed / self._floor) + 1) * self._floor - passed)
 
     # after the proof
 

@@ -24,7 +24,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from ...errors import Denied, JHSSHError, KeySourceUnavailable, KeyUnknown, ServerUnreachable, ShuttingDown, Unavailable
+from ...errors import (
+    Denied,
+    HubUnavailable,
+    JHSSHError,
+    KeySourceUnavailable,
+    KeyUnknown,
+    ServerUnreachable,
+    ShuttingDown,
+    Unavailable,
+)
 from ...login_names import UserServer
 from ...public_keys import PublicKey
 from .key_copies import Copy, Fetched, KeyCopies
@@ -126,8 +135,9 @@ class KeyCache:
             decided = self._decided(target, copy, key, now)
             if decided is not None or not may_fetch:
                 return decided or False
+            # A user server that failed is left alone for a while. The Hub is not: each login asks it anyway.
             failed, failure = self._failures.get(target, (0.0, None))
-            if failure is not None and 0 <= now - failed < self.failure_age:
+            if failure is not None and not isinstance(failure, HubUnavailable) and 0 <= now - failed < self.failure_age:
                 return self._undecided(copy, key, failure)
             try:
                 await self._shared(self._anew(target, copy.changes if copy else 0))

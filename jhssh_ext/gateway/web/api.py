@@ -14,12 +14,15 @@ from .handlers import Handler
 from .key_refresher import KeyRefresher
 
 MAX_BODY = 4096
+PATIENCE = 2.0
+"""seconds that a push waits for the fetch that it causes"""
 MAX_CHECKS = 20
 """tokens that are being checked by the Hub at the same time"""
 
 
 class KeysChangedHandler(Handler):
-    """``POST {"user", "server"}``: this user server's keys have changed. Carries no keys; only makes the gateway fetch. 202.
+    """``POST {"user", "server"}``: this user server's keys have changed. Carries no keys; only makes the gateway fetch. 202, with
+    ``{"status": "fetched"}``, or "accepted" where the fetch takes longer, or has to be tried again.
 
     The token must be that user's own and have access to exactly that server: a user server's own token has.
     """
@@ -51,8 +54,10 @@ class KeysChangedHandler(Handler):
         if not taken:
             self.set_header("Retry-After", "10")
             return self.fail(429, TooManyAttempts.code, TooManyAttempts.default_sentence)
+        # Who waits for this answer has just added a key, and wants to use it.
+        fetched = await refresher.fetched(target, PATIENCE)
         self.set_status(202)
-        await self.finish({"status": "accepted"})
+        await self.finish({"status": "fetched" if fetched else "accepted"})
         return None
 
     async def _allowed(self, hub: HubClient, token: str, target: UserServer) -> bool:

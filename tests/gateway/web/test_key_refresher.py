@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from jhssh_ext.errors import HubUnavailable, JHSSHError, KeyUnknown, ServerStopped, ServerUnreachable
-from jhssh_ext.gateway.web.key_refresher import KeyRefresher
+from jhssh_ext.gateway.web.key_refresher import MAX_WAITING, KeyRefresher
 from jhssh_ext.login_names import UserServer
 
 ALICE = UserServer("alice")
@@ -105,6 +105,41 @@ async def test_pushes_of_one_server_are_spaced_out() -> None:
     await refresher.close()
     assert keys.calls == [ALICE, UserServer("bob")]
     assert len(keys.expired) == 11, "what the cache has counts for nothing from the moment of a push"
+
+
+@pytest.mark.asyncio
+async def test_who_waits_hears_of_the_first_fetch_that_began_after_the_push() -> None:
+    keys = Keys()
+    keys.gate.clear()
+    refresher = KeyRefresher(keys.refresh, keys.expire, interval=0)
+    await refresher.changed(ALICE)
+    await until(lambda: len(keys.calls) == 1)
+    await refresher.changed(ALICE)
+    waiting = asyncio.create_task(refresher.fetched(ALICE, 5))
+    assert not await refresher.fetched(ALICE, 0.01), "it takes too long"
+    assert not waiting.done()
+    keys.gate.set()
+    assert await waiting
+    assert len(keys.calls) == 2
+    await until(lambda: not refresher._tasks)
+    assert not await refresher.fetched(ALICE, 5), "nothing is fetched"
+    assert not refresher._waiting
+
+
+@pytest.mark.parametrize("failure", [ServerUnreachable(), KeyUnknown()])
+@pytest.mark.asyncio
+async def test_who_waits_hears_of_a_failure_at_once(failure: JHSSHError) -> None:
+    keys = Keys(failure)
+    refresher = KeyRefresher(keys.refresh, keys.expire, interval=0, pauses=(3600,))
+
+    async def push() -> bool:
+        await refresher.changed(ALICE)
+        return await refresher.fetched(ALICE, 3600)
+
+    pushes = [asyncio.create_task(push()) for _ in range(MAX_WAITING + 5)]
+    assert await asyncio.wait_for(asyncio.gather(*pushes), 5) == [False] * len(pushes)
+    assert keys.calls == [ALICE]
+    await refresher.close()
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,94 @@
+/** @jest-environment node */
+import * as connect from '../src/connect';
+
+const alice: connect.ITarget = {
+  host: 'hub.example.org',
+  port: 2222,
+  login: 'alice',
+  hostKey: 'ssh-ed25519 AAAA',
+  folder: '/home/alice'
+};
+const gpu = { ...alice, login: 'alice+gpu' };
+const at = { ...alice, login: "o'neil@uni.edu" };
+const usual = { ...alice, port: 22 };
+
+describe('commands', () => {
+  it('name port and named server', () => {
+    expect(connect.sshCommand(alice)).toBe('ssh -p 2222 alice@hub.example.org');
+    expect(connect.sshCommand(usual)).toBe('ssh alice@hub.example.org');
+    expect(connect.sshCommand(gpu)).toBe('ssh -p 2222 alice+gpu@hub.example.org');
+    expect(connect.sftpCommand(gpu)).toBe('sftp -P 2222 alice+gpu@hub.example.org');
+    expect(connect.rsyncCommand(gpu)).toBe("rsync -a -e 'ssh -p 2222' FOLDER alice+gpu@hub.example.org:");
+    expect(connect.rsyncCommand(usual)).toBe('rsync -a FOLDER alice@hub.example.org:');
+  });
+
+  it('give odd login names by an option, quoted', () => {
+    expect(connect.sshCommand(at)).toBe("ssh -p 2222 -l 'o'\\''neil@uni.edu' hub.example.org");
+    expect(connect.sftpCommand({ ...at, login: 'a b' })).toBe('sftp -P 2222 -o \'User="a b"\' hub.example.org');
+    expect(connect.rsyncCommand({ ...at, login: 'a@b' })).toBe(
+      'rsync -a -e "ssh -p 2222 -l a@b" FOLDER hub.example.org:'
+    );
+    expect(connect.sshCommand({ ...alice, login: '-oProxyCommand=x' })).toContain('-l -oProxyCommand=x');
+  });
+});
+
+describe('configuration', () => {
+  it('is a block that any tool takes', () => {
+    expect(connect.configBlock(gpu)).toBe(
+      [
+        'Host alice-gpu.hub.example.org',
+        '  HostName hub.example.org',
+        '  Port 2222',
+        '  User alice+gpu',
+        '  ServerAliveInterval 30'
+      ].join('\n')
+    );
+    expect(connect.configBlock(at)).toContain(`User "o'neil@uni.edu"`);
+  });
+
+  it('has the host key under the name that ssh looks for', () => {
+    expect(connect.knownHostsLine(alice)).toBe('[hub.example.org]:2222 ssh-ed25519 AAAA');
+    expect(connect.knownHostsLine(usual)).toBe('hub.example.org ssh-ed25519 AAAA');
+    expect(connect.knownHostsLine({ ...alice, hostKey: '' })).toBe('');
+  });
+});
+
+describe('links to editors', () => {
+  const url = (target: connect.ITarget, name: string): string =>
+    connect.editors(target).find(each => each.name === name)?.url ?? '';
+
+  it('open VS Code and its kin in the folder of the server', () => {
+    expect(url(alice, 'VS Code')).toBe('vscode://vscode-remote/ssh-remote+alice@hub.example.org:2222/home/alice');
+    expect(url({ ...alice, folder: '' }, 'Cursor')).toBe(
+      'cursor://vscode-remote/ssh-remote+alice@hub.example.org:2222/'
+    );
+  });
+
+  it('carry names that an authority would garble in hexadecimal digits', () => {
+    const hex = /ssh-remote\+([0-9a-f]+)\//.exec(url(gpu, 'Positron'))?.[1] ?? '';
+    expect(JSON.parse(Buffer.from(hex, 'hex').toString())).toEqual({
+      hostName: 'hub.example.org',
+      user: 'alice+gpu',
+      port: 2222
+    });
+  });
+
+  it('escape what JetBrains Gateway is given', () => {
+    expect(url(gpu, 'JetBrains Gateway')).toBe(
+      'jetbrains-gateway://connect#host=hub.example.org&port=2222&user=alice%2Bgpu&type=ssh&deploy=false' +
+        '&projectPath=%2Fhome%2Falice'
+    );
+    expect(url({ ...at, port: 22, folder: '' }, 'JetBrains Gateway')).toBe(
+      "jetbrains-gateway://connect#host=hub.example.org&port=22&user=o'neil%40uni.edu&type=ssh&deploy=false"
+    );
+  });
+
+  it.each(['VS Code', 'Cursor', 'Windsurf', 'Positron', 'VSCodium'])('name port and named server for %s', name => {
+    const scheme = name.replace(' ', '').toLowerCase();
+    expect(url(usual, name)).toBe(`${scheme}://vscode-remote/ssh-remote+alice@hub.example.org:22/home/alice`);
+    expect(url({ ...alice, folder: '/home/alice/my work' }, name)).toMatch(/:2222\/home\/alice\/my%20work$/);
+    const [, hex = '', path] = /ssh-remote\+([0-9a-f]+)(\/.*)$/.exec(url(gpu, name)) ?? [];
+    expect(JSON.parse(Buffer.from(hex, 'hex').toString())).toMatchObject({ user: 'alice+gpu', port: 2222 });
+    expect(path).toBe('/home/alice');
+  });
+});

@@ -1,0 +1,1 @@
+"""The panel in real Chromium, against real user servers of a real Hub."""
