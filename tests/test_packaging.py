@@ -55,7 +55,9 @@ def test_wheel_holds_the_package_and_switches_the_extension_on(built: Path) -> N
         names = set(archive.namelist())
         (entry_points,) = (archive.read(name).decode() for name in names if name.endswith("entry_points.txt"))
     code = {name for name in names if ".dist-info/" not in name and ".data/" not in name}
-    assert code == SOURCES | {"jhssh_ext/py.typed"}
+    web = ROOT / "jhssh_ext/gateway/web"
+    pages = {str(path.relative_to(ROOT)) for path in (*web.glob("templates/*"), *web.glob("static/*"))}
+    assert code == SOURCES | pages | {"jhssh_ext/py.typed"}
     assert [name for name in names if name.endswith(f".data/data/{SERVER_CONFIG}")]
     assert [name for name in names if name.endswith("licenses/LICENSE")]
     for line in (
