@@ -1,4 +1,4 @@
-# make install · make test · make lint · make format · make demo · make clean
+# make install · make test · make lint · make format · make demo · make bench · make clean
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -10,13 +10,14 @@ PIP = -m pip install -qq --disable-pip-version-check --root-user-action=ignore
 SERVER_CONFIG = etc/jupyter/jupyter_server_config.d/jhssh_ext.json
 SOURCES = jhssh_ext tests demo examples bench
 
-.PHONY: help install demo test lint format system-packages clean
+.PHONY: help install demo bench test lint format system-packages clean
 
 help:
 	@echo "make install  .venv with everything for development, .venv-hub5 with JupyterHub 5.5"
 	@echo "make demo     a hub on this machine that you can ssh into (HUB_PORT, SSH_PORT)"
 	@echo "make test     checks and all tests"
 	@echo "make lint     the checks alone"
+	@echo "make bench    a rebuild of the key cache for ten thousand user servers, and logins meanwhile"
 	@echo "make format   what the linter can mend by itself"
 	@echo "make clean    remove what was made here"
 
@@ -48,6 +49,9 @@ demo: $(if $(wildcard .venv/.installed),.venv/.installed,.venv/.demo-installed)
 
 system-packages:
 	@.ci/system-packages
+
+bench: .venv/.installed
+	.venv/bin/python -m bench.key_cache
 
 lint: .venv/.installed
 	.venv/bin/ruff check $(SOURCES)
