@@ -1,4 +1,4 @@
-# make install · make panel · make test · make lint · make format · make demo · make clean
+# make install · make panel · make test · make lint · make format · make demo · make bench · make clean
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -15,7 +15,7 @@ PANEL = jhssh_ext/labextension
 ENVIRONMENT = $(if $(wildcard .venv/.installed),.venv/.installed,.venv/.demo-installed)
 JLPM = cd js && PATH="$(CURDIR)/.venv/bin:$$PATH" jlpm
 
-.PHONY: help install panel demo test lint lint-panel test-panel format system-packages clean
+.PHONY: help install panel demo bench test lint lint-panel test-panel format system-packages clean
 
 help:
 	@echo "make install  .venv with everything for development, .venv-hub5 with JupyterHub 5.5"
@@ -23,6 +23,7 @@ help:
 	@echo "make demo     a hub on this machine that you can ssh into (HUB_PORT, SSH_PORT)"
 	@echo "make test     checks and all tests"
 	@echo "make lint     the checks alone"
+	@echo "make bench    a rebuild of the key cache for ten thousand user servers, and logins meanwhile"
 	@echo "make format   what the linter can mend by itself"
 	@echo "make clean    remove what was made here"
 
@@ -78,6 +79,9 @@ demo: $(ENVIRONMENT)
 
 system-packages:
 	@.ci/system-packages
+
+bench: .venv/.installed
+	.venv/bin/python -m bench.key_cache
 
 lint: .venv/.installed
 	.venv/bin/ruff check $(SOURCES)

@@ -63,7 +63,12 @@ def test_putty(hub6: Hub, key: KeyPair, tmp_path: Path) -> None:
     plink, psftp = program("plink", "putty-tools"), program("psftp", "putty-tools")
     assert hub6.gateway is not None
     fingerprint = parse_line(hub6.gateway.host_key).fingerprint
-    login = ["-batch", "-P", port(hub6), "-pw", hub6.token(USER), "-hostkey", fingerprint, f"{USER}@127.0.0.1"]
+    # It prefers the browser to a password that it was given; a saved session says otherwise.
+    sessions = tmp_path / ".putty/sessions"
+    sessions.mkdir(parents=True)
+    (sessions / "token").write_text("AuthKI=0\nProtocol=ssh\n")
+    options = ["-load", "token", "-batch", "-P", port(hub6), "-pw", hub6.token(USER), "-hostkey", fingerprint]
+    login = [*options, f"{USER}@127.0.0.1"]
     done = call(hub6, tmp_path, plink, *login, "wc -c; exit 6", input=DATA)
     assert (done.stdout.split(), done.returncode) == ([str(len(DATA)).encode()], 6), done
     sent, back = tmp_path / "sent", tmp_path / "back"

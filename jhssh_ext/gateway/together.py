@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-MAX_BATCH = 25
+MAX_BATCH = 50
 REST = 1.0
 """of the time that a batch took: for others to get their turn"""
 

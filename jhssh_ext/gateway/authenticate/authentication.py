@@ -50,6 +50,8 @@ class Authentication:
         if len(found) != 1:
             raise KeyUnknown
         ((target, user),) = found.items()
+        if user.created:
+            await self._keys.forget_user(target.user, user.created)
         # The name may have been accepted for another server that it may mean, or for an earlier user of that name.
         if not await self._keys.holds(target, key, may_fetch=True, created=user.created):
             raise KeyUnknown

@@ -13,12 +13,13 @@ import secrets
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from ...errors import ConnectionEnded, DatabaseUnavailable, JHSSHError
-from ..database import Database
+from ..database import Database, upsert
 from ..tables import OpenSession
 from .login import Login
 
@@ -193,41 +194,39 @@ class Sessions:
         def work(session: Session) -> None:
             session.execute(delete(OpenSession).where(OpenSession.seen < now - LOST_AFTER * self._heartbeat))
             session.execute(delete(OpenSession).where(OpenSession.id.in_(gone)))
-            for row in rows:
-                session.merge(row)
+            if rows:
+                upsert(session, OpenSession, rows)
 
         await self._database.run(work)
         self._gone -= gone
         for row in rows:
-            if (own := self._own.get(row.id)) is not None:
+            if (own := self._own.get(row["id"])) is not None:
                 own.written = True
 
     async def _hear(self) -> None:
         """Ends those that were asked to end elsewhere. Raises DatabaseUnavailable."""
         query = select(OpenSession.id).where(OpenSession.gateway == self._gateway, OpenSession.ending)
-        for id in await self._database.run(lambda session: session.scalars(query).all()):
+        (rows,) = await self._database.select(query)
+        for (id,) in rows:
             if (own := self._own.get(id)) is not None:
                 own.end(ConnectionEnded())
 
-    def _row(self, id: str, own: _Own, now: float) -> OpenSession:
-        """All but ``ending``, which is others' to write: merge() leaves what is not set."""
+    def _row(self, id: str, own: _Own, now: float) -> dict[str, Any]:
+        """All columns but ``ending``, which is others' to write."""
         login, (from_client, from_server) = own.login, own.relayed()
-        row = OpenSession(
-            id=id,
-            gateway=self._gateway,
-            user=login.target.user,
-            server=login.target.server,
-            method=login.method,
-            fingerprint=login.fingerprint,
-            address=login.address[:64],
-            since=own.since,
-            seen=now,
-            from_client=from_client,
-            from_server=from_server,
-        )
-        if not own.written:
-            row.ending = False
-        return row
+        return {
+            "id": id,
+            "gateway": self._gateway,
+            "user_name": login.target.user,
+            "server_name": login.target.server,
+            "method": login.method,
+            "fingerprint": login.fingerprint,
+            "address": login.address[:64],
+            "since": own.since,
+            "seen": now,
+            "from_client": from_client,
+            "from_server": from_server,
+        }
 
     def _info(self, row: OpenSession) -> SessionInfo:
         own = self._own.get(row.id)

@@ -145,8 +145,9 @@ class UserKeys:
         await self._tell(user, await self._database.run(work))
 
     async def forget_earlier(self, user: str, created: str) -> None:
-        """Keys of those who bore the name before."""
-        if created:
+        """Keys of those who bore the name before. Writes only where there are some."""
+        earlier = select(UserKey.fingerprint).where(UserKey.user == user, UserKey.user_created != created).limit(1)
+        if created and (await self._database.select(earlier))[0]:
             await self._tell(user, await self._database.run(lambda session: _forget_earlier(session, user, created)))
 
     async def users(self) -> dict[str, set[str]]:

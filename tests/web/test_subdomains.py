@@ -1,0 +1,94 @@
+"""A Hub that gives each user a subdomain. Names below localhost lead to loopback in Chromium, and count as trustworthy there."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from ..harness.hub import Hub
+from ..harness.ssh import KeyPair
+from .test_hostile_scripts import EVIL, FETCHES, OPENED, PATHS, SUBMIT, holds_secrets
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Domains:
+    hub: Hub
+    host: str
+    """hub.localhost:PORT"""
+
+    @property
+    def ssh_page(self) -> str:
+        return f"http://ssh--service.{self.host}/services/ssh/"
+
+
+@pytest.fixture(scope="module")
+def domains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Domains]:
+    hub = Hub(tmp_path_factory.mktemp("subdomains"))
+    host = f"hub.localhost:{hub.port}"
+    proxy = [str(hub.python), str(Path(__file__).with_name("host_routing_proxy.py"))]
+    hub.config = (
+        f'\nc.JupyterHub.bind_url = "http://127.0.0.1:{hub.port}/"\nc.JupyterHub.subdomain_host = "http://{host}"\n'
+        f"c.ConfigurableHTTPProxy.command = {proxy!r}\n"
+    )
+    assert hub.gateway is not None
+    hub.gateway.config = (
+        f'c.Gateway.hub_host = "http://{host}"\nc.Gateway.public_url = "http://{host}/"\n'
+        f'c.Gateway.page_url = "http://ssh--service.{host}/services/ssh/"\n'
+    )
+    # Python finds no name below localhost: the Hub's API is called past the proxy.
+    hub.url = hub.gateway.hub_url = f"http://127.0.0.1:{hub.hub_port}"
+    hub.start()
+    hub.use_command("bob", [sys.executable, str(EVIL)])
+    hub.start_server("bob")
+    yield Domains(hub, host)
+    hub.stop()
+
+
+@pytest.fixture
+def alice(domains: Domains, chromium: Browser) -> Iterator[Page]:
+    context = chromium.new_context(locale="en-US")
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    page.goto(f"http://{domains.host}/hub/login?next=%2Fhub%2Ftoken")
+    page.fill("input[name=username]", "sub-alice")
+    page.fill("input[name=password]", "any")
+    page.click("#login_submit")
+    page.wait_for_url(re.compile("/hub/token"))
+    yield page
+    context.close()
+
+
+def test_the_page_works_and_leads_to_the_hub(alice: Page, domains: Domains, keys: list[KeyPair]) -> None:
+    alice.goto(domains.ssh_page)
+    alice.get_by_label("Add a public key").fill(keys[0].public)
+    alice.get_by_role("button", name="Add key").click()
+    expect(alice.get_by_role("status")).to_contain_text("The key was added")
+    assert alice.evaluate("getComputedStyle(document.querySelector('nav')).display") == "flex", "the Hub's style sheet counts"
+    assert alice.evaluate("document.querySelector('.jpy-logo').naturalWidth") > 0
+    alice.get_by_role("button", name="Remove key").click()
+    expect(alice.get_by_role("status")).to_contain_text("The key was removed")
+    alice.get_by_role("link", name="Home").click()
+    alice.wait_for_url(f"http://{domains.host}/hub/home")
+
+
+def test_scripts_of_another_server_read_nothing_and_add_nothing(alice: Page, domains: Domains, keys: list[KeyPair]) -> None:
+    alice.goto(domains.ssh_page)
+    page = f"http://ssh--service.{domains.host}"
+    alice.goto(f"http://bob.{domains.host}/user/bob/evil")
+    there = FETCHES.replace('"/services', f'"{page}/services')
+    for path, options, status, text in alice.evaluate(there, list(PATHS)):
+        assert status == 0, (path, options)
+        assert not holds_secrets(text)
+    assert alice.evaluate(OPENED.replace('"/services', f'"{page}/services')) == "refused: SecurityError"
+    alice.evaluate(SUBMIT.replace('"/services', f'"{page}/services'), keys[0].public)
+    expect(alice.get_by_role("alert")).to_contain_text("Nothing was done")
+    alice.goto(domains.ssh_page)
+    expect(alice.get_by_role("button", name="Remove key")).to_have_count(0)
