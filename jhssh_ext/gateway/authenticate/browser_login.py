@@ -60,6 +60,7 @@ class BrowserLogin:
             f"    {self._link}\r\n\r\n"
             f"and type this code there:  {shown(code)}\r\n\r\n"
             "Only a code from your own terminal: never one that somebody sent you.\r\n"
+            "(With a token of the Hub in place of the browser: ssh -o PreferredAuthentications=password ...)\r\n"
         )
 
     async def decided(self, id: str) -> Request:
