@@ -154,6 +154,10 @@ def test_it_works_without_scripts_by_keyboard_and_for_screen_readers(hub: Hub, w
     plain.goto(ssh_page(hub))
     expect(plain.get_by_role("cell", name="page-ada@127.0.0.1")).to_be_visible()
     expect(plain.get_by_role("button", name="Copy")).to_have_count(0)
+    plain.set_viewport_size({"width": 390, "height": 800})
+    box = plain.locator("main").bounding_box()
+    assert box is not None
+    assert box["width"] <= 390
     plain.get_by_role("button", name="Remove key id_0@test").focus()
     plain.keyboard.press("Enter")
     expect(plain.get_by_role("status")).to_contain_text("The key was removed")
