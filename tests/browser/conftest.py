@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,24 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
+from ..harness.chromium import running as chromium_running
 from ..harness.hub import ROOT, Hub
 from .lab import Lab, prepare_home
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no chromium here (Debian: apt-get install chromium)")
     if not (ROOT / "jhssh_ext/labextension/package.json").exists():
         pytest.skip("the panel is not built; `make panel` builds it")
-    arguments = ["--disable-gpu", "--disable-dev-shm-usage", *([] if os.geteuid() else ["--no-sandbox"])]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+    with chromium_running() as browser:
         yield browser
-        browser.close()
 
 
 @dataclass(frozen=True)
@@ -72,12 +66,12 @@ def started(hub: Hub, chromium: Browser, name: str, *, ssh: bool) -> User:
     return User(hub, name, cookies)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ada(hub6: Hub, chromium: Browser) -> User:
     return started(hub6, chromium, "ada", ssh=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def olaf(hub6: Hub, chromium: Browser) -> User:
     """SSH is off for his server."""
     return started(hub6, chromium, "olaf", ssh=False)
