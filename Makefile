@@ -95,9 +95,9 @@ format: .venv/.installed
 	.venv/bin/ruff format $(SOURCES)
 	@$(JLPM) format
 
-# pytest comes last, so that its closing line is the last one. Quicker where nothing else runs, and a file's tests stay together,
-# since they share Hubs: make test PYTEST="-n 2 --dist loadfile". A part: make test PYTEST="-k forwarding"
-PYTEST ?=
+# pytest comes last, so that its closing line is the last one. Two folders at a time, each in order (tests/conftest.py). All one
+# after the other: make test PYTEST=. A part: make test PYTEST="-k forwarding"
+PYTEST ?= -n 2 --dist loadgroup
 test: system-packages install lint test-panel
 	@rm -f .coverage .coverage.*
 	@.venv/bin/python -m pytest --cov --cov-report=term $(PYTEST)

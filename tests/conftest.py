@@ -29,6 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """With ``-n 2 --dist loadgroup`` a folder's tests stay together, in order: they share Hubs, browsers and the cluster."""
+    item.add_marker(pytest.mark.xdist_group(item.path.relative_to(Path(__file__).parent).parts[0]))
+
+
 def python_of(version: str) -> Path:
     """The Python with that JupyterHub; skips the test by name where it is missing."""
     python = VENVS[version]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -206,6 +207,7 @@ def terminal(site: Site, tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
         ssh = pexpect.spawn(
             "ssh", ["-F", str(client.config), "-tt", HOST, "echo in as owner"],
             env={**client.environment, "TERM": "xterm"}, encoding="utf-8", timeout=30, dimensions=(40, 200), cwd=str(tmp_path),
+            preexec_fn=_takes_ctrl_c,
         )  # fmt: skip
         terminals.append(Terminal(ssh))
         return terminals[-1]
@@ -213,3 +215,8 @@ def terminal(site: Site, tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     yield make
     for made in terminals:
         made.ssh.close(force=True)
+
+
+def _takes_ctrl_c() -> None:
+    """Also where the tests themselves were started in the background, which has SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -143,6 +143,8 @@ def test_absurd_login_names_are_nobodys_and_are_escaped(any_hub: Hub, bob: SSHCl
     with any_hub.log_file.open("rb") as log:
         log.seek(size)
         asked = re.findall(r" (\S+) /hub/api(/\S*) \(ssh@", log.read().decode())
+    # Sessions of tests before may still be open; each is reported once a minute.
+    asked = [(method, path) for method, path in asked if not (method == "POST" and path.endswith("/activity"))]
     assert asked
     for method, path in asked:
         assert method == "GET", path
