@@ -97,7 +97,7 @@ format: .venv/.installed
 
 # pytest comes last, so that its closing line is the last one. Two folders at a time, each in order (tests/conftest.py). All one
 # after the other: make test PYTEST=. A part: make test PYTEST="-k forwarding"
-PYTEST ?= -n 2 --dist loadgroup
+PYTEST ?= -n 2
 test: system-packages install lint test-panel
 	@rm -f .coverage .coverage.*
 	@.venv/bin/python -m pytest --cov --cov-report=term $(PYTEST)

@@ -10,6 +10,7 @@ from types import FrameType
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
+from xdist.scheduler import LoadScopeScheduling
 
 from .harness.hub import VENVS, Hub
 from .harness.packages import Environment, build
@@ -29,9 +30,17 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """With ``-n 2 --dist loadgroup`` a folder's tests stay together, in order: they share Hubs, browsers and the cluster."""
-    item.add_marker(pytest.mark.xdist_group(item.path.relative_to(Path(__file__).parent).parts[0]))
+class FolderByFolder(LoadScopeScheduling):
+    """With ``-n 2``: a folder's tests stay together and in order, since they share Hubs, browsers and the cluster."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("::")[0].split("/")[1]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FolderByFolder:
+    config.option.loadscopereorder = False  # the folders too: those with few tests are the long ones
+    return FolderByFolder(config, log)  # type: ignore[arg-type]
 
 
 def python_of(version: str) -> Path:
