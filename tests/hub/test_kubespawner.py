@@ -107,6 +107,7 @@ async def test_only_sshd_has_what_only_sshd_needs(make: MakeSpawner, user_ca_key
     }
     assert ours(found["notebook"]) == {
         "JHSSH_ENABLED",
+        "JHSSH_CAN_BE_ENABLED",
         "JHSSH_SSHD",
         "JHSSH_PUBLIC_HOST_KEY",
         "JHSSH_LISTEN_PORT",
