@@ -10,7 +10,6 @@ from types import FrameType
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
-from xdist.scheduler import LoadScopeScheduling
 
 from .harness.hub import VENVS, Hub
 from .harness.packages import Environment, build
@@ -30,16 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-class FolderByFolder(LoadScopeScheduling):
-    """With ``-n 2``: a folder's tests stay together and in order, since they share Hubs, browsers and the cluster."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return nodeid.partition("::")[0].split("/")[1]
-
-
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FolderByFolder:
-    config.option.loadscopereorder = False  # the folders too: those with few tests are the long ones
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    from .harness.scheduler import FolderByFolder  # here, since the pods of tests/kubernetes have no xdist
+
+    config.option.loadscopereorder = False  # in the order of their names: the folders with few tests are the long ones
     return FolderByFolder(config, log)  # type: ignore[arg-type]
 
 
