@@ -9,7 +9,7 @@ import pytest
 
 from .client import Client, pipe
 from .patterns import BIG, feed, hasher, read_sha256, sha256, writer
-from .waiting import end, processes
+from .waiting import end, processes, wait_for
 
 
 @pytest.mark.parametrize("status", [0, 1, 7, 127, 255])
@@ -70,7 +70,8 @@ def test_command_in_the_background_does_not_hold_the_client(client: Client) -> N
     seconds = client.seconds()
     try:
         assert client.output(f"sleep {seconds} >/dev/null 2>&1 </dev/null & echo started", timeout=20) == "started\n"
-        assert processes("sleep", seconds)
+        # The shell's child may still have to become it.
+        assert wait_for(lambda: processes("sleep", seconds), "it runs on")
     finally:
         end("sleep", seconds)
 

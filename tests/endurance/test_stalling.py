@@ -171,6 +171,7 @@ async def test_client_that_stalls_in_a_key_exchange(moody6: Hub, user: str, gate
         config=None,
         username=user,
         password=moody6.token(user),
+        preferred_auth="password",
         client_keys=None,
         agent_path=None,
         known_hosts=([host_key], [], []),
