@@ -135,9 +135,8 @@ class KeyCache:
             decided = self._decided(target, copy, key, now)
             if decided is not None or not may_fetch:
                 return decided or False
-            # A user server that failed is left alone for a while. The Hub is not: each login asks it anyway.
-            failed, failure = self._failures.get(target, (0.0, None))
-            if failure is not None and not isinstance(failure, HubUnavailable) and 0 <= now - failed < self.failure_age:
+            failure = self._recent_failure(target, now, known=copy is not None and copy.has(key))
+            if failure is not None:
                 return self._undecided(copy, key, failure)
             try:
                 await self._shared(self._anew(target, copy.changes if copy else 0))
@@ -216,6 +215,16 @@ class KeyCache:
         if age < self.fresh_age or (known and age <= self.max_age):
             return known
         return None
+
+    def _recent_failure(self, target: UserServer, now: float, *, known: bool) -> Unavailable | None:
+        """Why nobody is asked now: who failed is left alone for a while.
+
+        Not so the Hub, which each login asks anyway; nor a user server whose own user comes: it may be stopped by now.
+        """
+        failed, failure = self._failures.get(target, (0.0, None))
+        if isinstance(failure, HubUnavailable) or (known and isinstance(failure, ServerUnreachable)):
+            return None
+        return failure if 0 <= now - failed < self.failure_age else None
 
     def _counts(self, copy: Copy, key: PublicKey, now: float) -> bool:
         return copy.has(key) and (not self.stopped_max_age or now - copy.confirmed <= self.stopped_max_age)
