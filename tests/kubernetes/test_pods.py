@@ -136,9 +136,11 @@ def test_unix_sockets_elsewhere_are_refused_with_a_sentence(cluster: Cluster, ss
             connection.settimeout(20)
             connection.connect(str(here))
             assert connection.recv(1) == b""
+        assert forwarding.stderr is not None
+        said = forwarding.stderr.readline()
     finally:
-        forwarding.terminate()
-        _, said = forwarding.communicate(timeout=20)
+        forwarding.kill()
+        forwarding.communicate(timeout=20)
     assert "Unix sockets can be reached under /run/jhssh/user and /home/jovyan only" in said.decode()
 
 

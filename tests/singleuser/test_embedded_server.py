@@ -241,7 +241,9 @@ def test_rsa_host_key_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_serve_ends_on_a_signal(tmp_path: Path) -> None:
+async def test_serve_ends_on_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Meant for a process of its own: here it would outlive the loop that it belongs to, and other tests start processes too.
+    monkeypatch.setattr(embedded_server, "_watch_children_without_threads", lambda loop: None)
     _, runtime, _, _ = prepare(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         task = asyncio.create_task(embedded_server.serve(listener, runtime.path))
