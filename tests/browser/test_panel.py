@@ -68,8 +68,9 @@ def test_a_key_that_was_pasted_opens_the_server_by_the_command_of_the_panel(
         sessions_are(1)
         running.kill()
     sessions_are(0)
-    page_of_gateway = it.panel.get_by_role("link", name="0 open").get_attribute("href")
-    assert it.page.request.get(f"{ada.hub.url}{page_of_gateway}").status == 200
+    with it.page.context.expect_page() as opened:
+        it.panel.get_by_role("link", name="0 open").click()
+    expect(opened.value.get_by_role("heading", name="Open connections")).to_be_visible()
 
 
 def test_keys_by_file_and_drop_and_what_is_refused(lab: OpenLab, ada: User, tmp_path: Path) -> None:
