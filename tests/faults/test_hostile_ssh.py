@@ -49,7 +49,8 @@ class WatchedAgent:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.socket))
         self._listener.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def _serve(self) -> None:
         while True:
@@ -61,7 +62,9 @@ class WatchedAgent:
             client.close()
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # close() alone does not wake who waits in accept()
         self._listener.close()
+        self._thread.join(10)
         self._process.terminate()
         self._process.wait(10)
 

@@ -108,6 +108,7 @@ class KeyCache:
         self._failures: OrderedDict[UserServer, tuple[float, Unavailable]] = OrderedDict()
         self._nobody: OrderedDict[UserServer, float] = OrderedDict()
         """when the Hub said that there is no such user server"""
+        self._closed = False
 
     async def knows(self, target: UserServer, key: PublicKey) -> bool:
         """Is the key in the copy, whatever its age? One indexed read."""
@@ -198,7 +199,8 @@ class KeyCache:
                 await self.removed(target, keys)
 
     async def close(self) -> None:
-        """End what is being fetched."""
+        """End what is being fetched; who asks for a fetch from now on gets ShuttingDown."""
+        self._closed = True
         tasks = [*(running.task for running in self._running.values()), *self._next.values()]
         for task in tasks:
             task.cancel()
@@ -238,8 +240,10 @@ class KeyCache:
     def _anew(self, target: UserServer, changes: int, *, known: bool = False) -> asyncio.Task[None]:
         """The fetch that runs, or another after it if that one may have read the keys before they changed.
 
-        ``known``: it need not read how many changes there are.
+        ``known``: it need not read how many changes there are. Raises ShuttingDown.
         """
+        if self._closed:
+            raise ShuttingDown
         running = self._running.get(target)
         if running is None:
             return self._begin(target, changes if known else None)

@@ -337,6 +337,9 @@ async def test_closing_ends_fetches_and_who_waits_for_them(sqlite: Database) -> 
     await cache.close()
     found = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(one) for one in found] == [ShuttingDown] * 2
+    with pytest.raises(ShuttingDown):
+        await cache.refresh(ALICE)
+    assert stores.asked == [ALICE], "nothing is begun any more"
 
 
 @pytest.mark.asyncio
