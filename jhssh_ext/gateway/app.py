@@ -24,7 +24,8 @@ from ..login_names import UserServer
 from . import key_files
 from .accept.entry import Entry
 from .accept.limits import ConnectionLimits, FailureBudget
-from .accept.ssh_server import ClientConnection, Rules, Services, make_options
+from .accept.services import Rules, Services
+from .accept.ssh_server import ClientConnection, make_options
 from .authenticate.approvals import Approvals, Bounds
 from .authenticate.authentication import Authentication
 from .authenticate.browser_login import BrowserLogin

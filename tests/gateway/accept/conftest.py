@@ -14,7 +14,8 @@ import pytest_asyncio
 from jhssh_ext.errors import HubUnavailable, JHSSHError
 from jhssh_ext.gateway.accept.entry import Entry
 from jhssh_ext.gateway.accept.limits import ConnectionLimits, FailureBudget
-from jhssh_ext.gateway.accept.ssh_server import ClientConnection, Rules, Services, make_options
+from jhssh_ext.gateway.accept.services import Rules, Services
+from jhssh_ext.gateway.accept.ssh_server import ClientConnection, make_options
 from jhssh_ext.gateway.authenticate.authentication import Authentication
 from jhssh_ext.gateway.authenticate.key_cache import KeyCache
 from jhssh_ext.gateway.authenticate.key_copies import Fetched, KeyCopies
@@ -31,7 +32,7 @@ from jhssh_ext.login_names import UserServer
 from jhssh_ext.payloads import ServerState
 from jhssh_ext.public_keys import PublicKey, parse_line
 
-FLOOR = 0.2
+FLOOR = 0.3
 ALICE = UserServer("alice")
 BOTH = UserServer("carol", "gpu")
 TOKEN = "t" * 32
