@@ -56,6 +56,8 @@ class UserKey(Base):
     added: Mapped[float] = mapped_column(Float)
     renewed: Mapped[float] = mapped_column(Float)
     """when it was added, or last confirmed in the browser (key_max_age)"""
+    announced: Mapped[bool] = mapped_column(Boolean)
+    """was the user told at a login, as one is of keys that an approval had remembered"""
 
 
 class KeyUse(Base):
@@ -70,7 +72,7 @@ class KeyUse(Base):
 
 
 class Approval(Base):
-    """One SSH connection that waits for its user's approval in the browser. Deleted when it has ended."""
+    """One SSH connection that waits for its user's approval in the browser. Deleted when it has ended, or another asks."""
 
     __tablename__ = "approvals"
 
@@ -102,7 +104,7 @@ class Approval(Base):
 
 
 class Nonce(Base):
-    """What a form carries so that it works once, for one user and one purpose. Deleted when it was used."""
+    """What a form carries so that it works once, for one user and one purpose. Deleted when it is used, or another is made."""
 
     __tablename__ = "nonces"
 

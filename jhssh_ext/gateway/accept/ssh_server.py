@@ -196,26 +196,32 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         def end(error: JHSSHError) -> None:
             self.end(asyncssh.DISC_BY_APPLICATION, for_client(error))
 
+        async def still_opens() -> bool:
+            return proven_key is None or await services.authentication.key_opens(login.target, proven_key)
+
         services = self._services
-        id = await services.sessions.opened(login, end, lambda: (relay.bytes[0], relay.bytes[1]))
+        id = await services.sessions.opened(login, end, lambda: (relay.bytes[0], relay.bytes[1]), still_opens)
         self.when_ended(lambda _reason: services.sessions.closed(id))
         try:
-            if proven_key is not None and not await services.authentication.key_opens(login.target, proven_key):
+            if not await still_opens():
                 raise ConnectionEnded
         except JHSSHError as error:
             raise disconnect_error(error) from None
 
     async def _note_use(self, login: Login) -> None:
-        """When a key was last used; and who never remembered it learns at its first login that somebody did."""
-        if self._services.user_keys is None or not login.fingerprint:
+        """When a key was last used; and keys that were remembered in the browser are announced: by their user, or was it?"""
+        user_keys, user = self._services.user_keys, login.target.user
+        if user_keys is None or not login.own:
             return
         try:
-            first = await self._services.user_keys.used(login.target.user, login.fingerprint, login.address)
+            if login.fingerprint:
+                await user_keys.used(user, login.fingerprint, login.address)
+            announced = await user_keys.announce(user, login.fingerprint)
         except DatabaseUnavailable as error:
             self._services.log.warning("The use of a key was not noted: %s", error)
             return
-        if first:
-            self._show(f"The key {login.fingerprint} was remembered in the browser. Remove it there if that was not you.")
+        for key in announced:
+            self._show(f"The key {key.fingerprint} was remembered in the browser. Remove it there if that was not you.")
 
     def _make_relay(self, login: Login, server: UpstreamConnection) -> Relay:
         return Relay(

@@ -33,6 +33,8 @@ from jhssh_ext.payloads import ServerState
 from jhssh_ext.public_keys import PublicKey, parse_line
 
 FLOOR = 0.3
+CREATED = "2026-01-01T00:00:00Z"
+"""when all users were made"""
 ALICE = UserServer("alice")
 BOTH = UserServer("carol", "gpu")
 TOKEN = "t" * 32
@@ -42,8 +44,8 @@ class FakeHub:
     """What authentication asks of the Hub; counts the questions."""
 
     def __init__(self) -> None:
-        self.users = {name: UserModel(name, {"": ServerModel("", True, None)}) for name in ("alice", "bob", "carol+gpu")}
-        self.users["carol"] = UserModel("carol", {name: ServerModel(name, True, None) for name in ("", "gpu")})
+        self.users = {name: UserModel(name, {"": ServerModel("", True, None)}, CREATED) for name in ("alice", "bob", "carol+gpu")}
+        self.users["carol"] = UserModel("carol", {name: ServerModel(name, True, None) for name in ("", "gpu")}, CREATED)
         self.tokens: dict[str, TokenModel] = {}
         self.asked: list[str] = []
         self.down = False

@@ -18,7 +18,7 @@ class HubPageKeys(KeySource):
         self.keys = keys
 
     async def knows(self, target: UserServer, key: PublicKey) -> bool:
-        return await self.keys.holds(target.user, key)
+        return await self.keys.has(target.user, key)
 
     async def holds(self, target: UserServer, key: PublicKey, *, may_fetch: bool, created: str = "") -> bool:
         found = await self.keys.holds(target.user, key, created or None)
