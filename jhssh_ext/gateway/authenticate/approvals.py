@@ -38,6 +38,8 @@ MAX_OFFERED = 10
 """keys of a connection that are shown"""
 LOST_AFTER = 20.0
 """seconds without a word of the connection's gateway after which a login is taken for gone"""
+LAST_LOOK = 3.0
+"""seconds in which the connection sees a decision of the last moment, of which the page has said that it goes on"""
 CLAIMS, CLAIM_WINDOW = 10, 300.0
 """wrong codes that a user may type in so many seconds, at each gateway"""
 MAX_CLAIMERS = 10000
@@ -121,9 +123,11 @@ class Approvals:
         return row.id, code
 
     async def look(self, ids: Collection[str]) -> dict[str, Request]:
-        """Those of the rows that have not expired."""
-        query = select(Approval).where(Approval.id.in_(ids), Approval.expires > self._clock())
-        return {row.id: _request(row) for row in await self._database.run(lambda session: session.scalars(query).all())}
+        """Those of the rows that have not expired; for a moment longer those that were decided about just before."""
+        now = self._clock()
+        decided = Approval.state.in_(("approved", "number", "denied")) & (Approval.expires > now - LAST_LOOK)
+        query = select(Approval).where(Approval.id.in_(ids), (Approval.expires > now) | decided)
+        return {row.id: _request(row) for row in await self._database.read(lambda session: session.scalars(query).all())}
 
     async def still_wait(self, ids: Collection[str]) -> None:
         """These connections are there."""
@@ -133,18 +137,16 @@ class Approvals:
     async def try_number(self, id: str, number: str) -> bool:
         """Is it the number that the page shows? Raises ApprovalExpired where it is too late, or after too many tries."""
         digest, now = self._digest("number", id, number), self._clock()
-
-        def work(session: Session) -> bool | None:
-            row = session.get(Approval, id)
-            if row is None or row.state != "number" or row.expires <= now or row.tries >= NUMBER_TRIES:
-                return None
-            row.tries += 1
-            return hmac.compare_digest(row.number_digest, digest)
-
-        right = await self._database.run(work)
-        if right is None:
+        try_ = (
+            update(Approval)
+            .where(Approval.id == id, Approval.state == "number", Approval.expires > now, Approval.tries < NUMBER_TRIES)
+            .values(tries=Approval.tries + 1)
+            .returning(Approval.number_digest)
+        )
+        wanted = await self._database.run(lambda session: session.scalar(try_))
+        if wanted is None:
             raise ApprovalExpired
-        return right
+        return hmac.compare_digest(wanted, digest)
 
     async def forget(self, ids: Collection[str]) -> None:
         """The connections of these have gone on or are gone."""
@@ -179,7 +181,7 @@ class Approvals:
         query = select(Approval).where(
             Approval.code_digest == self._digest("code", normal(code)), Approval.state == "waiting", *self._there()
         )
-        row = await self._database.run(lambda session: session.scalars(query).first())
+        row = await self._database.read(lambda session: session.scalars(query).first())
         return _request(row) if row is not None else None
 
     async def claim(self, id: str, target: UserServer) -> bool:
@@ -199,7 +201,7 @@ class Approvals:
         query = select(Approval).where(
             Approval.id == id[:64], Approval.user == user, Approval.state != "waiting", *self._there(or_entered=True)
         )
-        row = await self._database.run(lambda session: session.scalars(query).first())
+        row = await self._database.read(lambda session: session.scalars(query).first())
         return _request(row) if row is not None else None
 
     async def list_pending(self, user: str) -> list[Request]:
@@ -207,7 +209,7 @@ class Approvals:
         query = (
             select(Approval).where(Approval.user == user, Approval.state == "claimed", *self._there()).order_by(Approval.created)
         )
-        rows = await self._database.run(lambda session: session.scalars(query.limit(100)).all())
+        rows = await self._database.read(lambda session: session.scalars(query.limit(100)).all())
         return [_request(row) for row in rows]
 
     async def approve(self, user: str, id: str) -> bool:
@@ -228,7 +230,7 @@ class Approvals:
         now = self._clock()
 
         def work(session: Session) -> PublicKey | None:
-            row = session.get(Approval, id[:64])
+            row = session.get(Approval, id[:64], with_for_update=True)
             if row is None or row.user != user or row.state not in ("approved", "entered") or row.expires <= now:
                 return None
             key = next((key for key in _keys(row.offered) if key.fingerprint == fingerprint), None)
