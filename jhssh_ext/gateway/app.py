@@ -138,17 +138,18 @@ class Gateway(GatewaySettings):
                 self.log.error("No SSH until this is mended: %s: %s", type(error).__name__, error)
         sides = [asyncio.create_task(self._serve_http(hub, parts))]
         if parts is not None:
-            sides.append(asyncio.create_task(self._serve_ssh(parts)))
+            sides.append(asyncio.create_task(self._keep_serving_ssh(parts)))
         await asyncio.wait([asyncio.create_task(stopping.wait()), *sides], return_when=asyncio.FIRST_COMPLETED)
         if parts is not None:
             await self._drain(parts)
+        for side in sides:
+            side.cancel()
+        outcomes = await asyncio.gather(*sides, return_exceptions=True)
         for part in self._parts:
             await part.close()
         if hub is not None:
             hub.close()
-        for side in sides:
-            side.cancel()
-        for outcome in await asyncio.gather(*sides, return_exceptions=True):
+        for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
 
@@ -266,6 +267,17 @@ class Gateway(GatewaySettings):
         finally:
             server.stop()
             await server.close_all_connections()
+
+    async def _keep_serving_ssh(self, parts: Services) -> None:
+        """A gateway in a pod ends when it can't, and is started anew; of a managed one the HTTP side stays."""
+        try:
+            await self._serve_ssh(parts)
+        except Exception as error:
+            if not managed():
+                raise
+            self.health.fail("SSH can't be served; the gateway's log says why")
+            self.log.exception("No SSH until this is mended: %s", type(error).__name__)
+            await asyncio.Event().wait()
 
     async def _serve_ssh(self, parts: Services) -> None:
         loop = asyncio.get_running_loop()
