@@ -81,6 +81,7 @@ class Sessions:
         self._own: dict[str, _Own] = {}
         self._gone: set[str] = set()
         self._failing = False
+        self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def opened(
@@ -163,7 +164,8 @@ class Sessions:
         """Watch no more, and forget what this gateway wrote."""
         if self._task is None:
             return
-        self._task.cancel()
+        # Not cancelled: what a thread is about to write would come after what is forgotten here.
+        self._closing.set()
         await asyncio.wait({self._task})
         with contextlib.suppress(DatabaseUnavailable):
             await self._database.run(
@@ -172,8 +174,9 @@ class Sessions:
 
     async def _watch(self) -> None:
         heard = self._clock()
-        while True:
-            await asyncio.sleep(self._poll)
+        while not self._closing.is_set():
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), self._poll)
             if not self._own and not self._gone:
                 continue
             now = self._clock()
