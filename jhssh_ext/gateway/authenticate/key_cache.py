@@ -168,6 +168,11 @@ class KeyCache:
                 return copy is not None and self._counts(copy, key, now)
         return False
 
+    async def held(self, target: UserServer, keys: Collection[PublicKey]) -> set[PublicKey]:
+        """Which of the keys the copy alone says that it holds. One indexed read."""
+        copy, now = await self.copies.read(target), self._clock()
+        return {key for key in keys if self._decided(target, copy, key, now)}
+
     async def expire(self, target: UserServer) -> None:
         """The keys have changed: the copy counts for nothing until a fetch that begins from now on."""
         await self.copies.expire(target)
