@@ -137,16 +137,23 @@ class Approvals:
     async def try_number(self, id: str, number: str) -> bool:
         """Is it the number that the page shows? Raises ApprovalExpired where it is too late, or after too many tries."""
         digest, now = self._digest("number", id, number), self._clock()
-        try_ = (
+        # Counted by the statement itself: of many who try at once, a few do.
+        tried = (
             update(Approval)
             .where(Approval.id == id, Approval.state == "number", Approval.expires > now, Approval.tries < NUMBER_TRIES)
             .values(tries=Approval.tries + 1)
-            .returning(Approval.number_digest)
         )
-        wanted = await self._database.run(lambda session: session.scalar(try_))
-        if wanted is None:
+
+        def work(session: Session) -> bool | None:
+            if cast("CursorResult[Any]", session.execute(tried)).rowcount != 1:
+                return None
+            wanted = session.scalar(select(Approval.number_digest).where(Approval.id == id))
+            return hmac.compare_digest(wanted or "", digest)
+
+        right = await self._database.run(work)
+        if right is None:
             raise ApprovalExpired
-        return hmac.compare_digest(wanted, digest)
+        return right
 
     async def forget(self, ids: Collection[str]) -> None:
         """The connections of these have gone on or are gone."""
