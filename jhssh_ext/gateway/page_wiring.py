@@ -11,13 +11,15 @@ from ..public_keys import parse_line
 from .addresses import TrustedProxies
 from .authenticate.browser_login import BrowserLogin
 from .authenticate.key_listing import KeyListing
+from .authenticate.key_sources.hub_page import HubPageKeys
 from .authenticate.nonces import Nonces
 from .authenticate.sessions import Sessions
 from .authenticate.user_keys import UserKeys
 from .connect.hub_client import HubClient
 from .database import Database
 from .settings import GatewaySettings
-from .web.hub_login import HubLogin
+from .web.forms import Forms
+from .web.hub_login import HubLogin, secret_for
 from .web.pages import Note, Refresh, Site
 from .web.ways_in import Door
 
@@ -49,7 +51,7 @@ def make_site(
             hub_host=settings.hub_host,
             callback=f"{settings.page_url.rstrip('/')}/oauth_callback" if settings.hub_host else "",
         ),
-        nonces=Nonces(database),
+        forms=Forms(Nonces(database), secret_for("forms of the pages", settings.hub_api_token)),
         user_keys=user_keys,
         key_listing=KeyListing(database),
         sessions=sessions,
@@ -58,6 +60,7 @@ def make_site(
         door=Door(settings.ssh_host, port, key, settings.login_separator) if settings.ssh_host else None,
         note=note,
         refresh=refresh,
+        keeps_keys=HubPageKeys.name in settings.key_sources,
         browser_login=browser_login,
         proxies=TrustedProxies(settings.trusted_proxies),
         service=settings.oauth_client_id.removeprefix("service-"),
