@@ -256,6 +256,8 @@ class Gateway(GatewaySettings):
             site=self.site if parts else None,
             refresh=self.refresh if parts else None,
         )
+        if app.settings["refresher"] is not None:
+            self._parts.insert(0, app.settings["refresher"])
         server = HTTPServer(app, max_body_size=64 * 1024, max_header_size=16 * 1024, idle_connection_timeout=60, body_timeout=10)
 
         async def listen() -> None:

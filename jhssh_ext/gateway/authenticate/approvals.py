@@ -97,7 +97,7 @@ class Approvals:
             server=target.server,
             network=network[:64],
             address=address[:64],
-            offered="\n".join(_line(key) for key in list(offered)[:MAX_OFFERED]),
+            offered="\n".join(key.bare_line for key in list(offered)[:MAX_OFFERED]),
             state="waiting",
             number_digest="",
             tries=0,
@@ -274,10 +274,6 @@ def shown(code: str) -> str:
 def normal(typed: str) -> str:
     """A code as a person typed it: any case, with or without spaces and hyphens. Bounded."""
     return "".join(c for c in typed[:64].upper() if c not in " \t\r\n-\u2010\u2011\u2013")
-
-
-def _line(key: PublicKey) -> str:
-    return PublicKey(key.type, key.blob).line
 
 
 def _keys(lines: str) -> tuple[PublicKey, ...]:

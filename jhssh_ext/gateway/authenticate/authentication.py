@@ -35,7 +35,10 @@ class Authentication:
 
         Nothing is proved yet: it starts nothing, and asks a user server only if ``may_fetch``, as often as the cache's ages say.
         """
-        for target in candidates(login_name, self._separator):
+        targets = candidates(login_name, self._separator)
+        # Where it was seen first: a question for a key that is in no copy may wait behind strangers'.
+        known = [target for target in targets if await self._keys.knows(target, key)]
+        for target in (*known, *(each for each in targets if each not in known)):
             if await self._keys.holds(target, key, may_fetch=may_fetch):
                 return True
         return False

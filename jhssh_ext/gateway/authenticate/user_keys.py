@@ -81,16 +81,22 @@ class UserKeys:
     async def holds(self, user: str, key: PublicKey, created: str | None = None) -> bool:
         """Does this key count for the user now? Without ``created`` for anyone who bore the name. One indexed read."""
 
-        wanted = (UserKey.user == user, UserKey.fingerprint == key.fingerprint, UserKey.public_key == _line(key))
+        wanted = (UserKey.user == user, UserKey.fingerprint == key.fingerprint, UserKey.public_key == key.bare_line)
         (rows,) = await self._database.select(select(UserKey.user_created, UserKey.renewed).where(*wanted))
         for user_created, renewed in rows:
             if created is None or user_created == created:
                 return not self._max_age or self._clock() < renewed + self._max_age
         return False
 
+    async def held(self, user: str, keys: Collection[PublicKey]) -> set[PublicKey]:
+        """Which of the keys count for the user now, for anyone who bore the name? One indexed read."""
+        (rows,) = await self._database.select(select(UserKey.public_key, UserKey.renewed).where(UserKey.user == user))
+        there = {line for line, renewed in rows if not self._max_age or self._clock() < renewed + self._max_age}
+        return {key for key in keys if key.bare_line in there}
+
     async def has(self, user: str, key: PublicKey) -> bool:
         """Is the key there for anyone who bears or bore the name, even if it has to be renewed? One indexed read."""
-        wanted = (UserKey.user == user, UserKey.fingerprint == key.fingerprint, UserKey.public_key == _line(key))
+        wanted = (UserKey.user == user, UserKey.fingerprint == key.fingerprint, UserKey.public_key == key.bare_line)
         (rows,) = await self._database.select(select(UserKey.added).where(*wanted))
         return bool(rows)
 
@@ -213,18 +219,13 @@ def _row(user: str, created: str, key: PublicKey, source: str, now: float) -> di
         "user_name": user,
         "fingerprint": key.fingerprint,
         "user_created": created,
-        "public_key": _line(key),
+        "public_key": key.bare_line,
         "comment": key.comment[:255],
         "source": source,
         "added": now,
         "renewed": now,
         "announced": source != "approval",
     }
-
-
-def _line(key: PublicKey) -> str:
-    """Without the comment."""
-    return PublicKey(key.type, key.blob).line
 
 
 def _forget_earlier(session: Session, user: str, created: str) -> list[str]:

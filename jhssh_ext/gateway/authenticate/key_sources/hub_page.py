@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ....login_names import UserServer
 from ....public_keys import PublicKey
 from ..user_keys import UserKeys
@@ -25,6 +27,9 @@ class HubPageKeys(KeySource):
         if not found and created and await self.keys.holds(target.user, key):
             await self.keys.forget_earlier(target.user, created)
         return found
+
+    async def held(self, target: UserServer, keys: Collection[PublicKey]) -> set[PublicKey]:
+        return await self.keys.held(target.user, keys)
 
     async def forget_user(self, user: str, but: str = "") -> None:
         if but:
