@@ -196,6 +196,7 @@ def test_it_works_without_scripts_by_keyboard_and_for_screen_readers(hub: Hub, w
     page = window("page-ada")
     page.goto(ssh_page(hub))
     add_key(page, keys[0].public)
+    expect(page.get_by_role("status")).to_be_visible()
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
         page.reload()
