@@ -108,6 +108,7 @@ def test_a_service_worker_for_the_whole_origin_reads_no_page(
         assert ["GET", 200] in [each[:2] for each in kept], "and read what a GET gets"
     read = "".join(each[3] for each in kept)
     assert not holds_secrets(read, HERS, "evil-alice")
+    assert "jhssh-copyable" not in read, "what a page loads passes it by: a style sheet could tell what is in the page"
     # It tries with all that looks like a nonce.
     for nonce in {"", *re.findall(r"[\w-]{16,}(?:\.\w+)?", read)}:
         page.goto(places["bob"])
