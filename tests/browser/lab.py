@@ -13,10 +13,10 @@ from typing import Any
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response, TimeoutError, expect
 
+from ..harness.chromium import PATIENCE, SHOTS
 from ..harness.hub import ROOT
 from ..harness.processes import wait_until
 
-SHOTS = ROOT / "screenshots"
 ICON = '.jp-SideBar [data-id="jhssh-panel"]'
 THEMES = ("JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast")
 NEWS = "lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
@@ -47,7 +47,7 @@ class Lab:
     @classmethod
     def open(cls, chromium: Browser, url: str, *, cookies: Any = None, width: int = 1280, height: int = 1000) -> Lab:
         context = chromium.new_context(viewport={"width": width, "height": height}, locale="en-US", storage_state=cookies)
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(PATIENCE)
         made = cls(context.new_page(), url)
         made.page.on("request", made._note_request)
         made.page.on("response", made._note_response)

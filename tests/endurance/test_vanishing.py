@@ -102,7 +102,7 @@ def test_user_server_that_dies_leaves_nothing_and_comes_back(moody6: Hub, with_s
         return [process for process in marked(moody6.mark) if process.pid not in processes]
 
     try:
-        wait_until(lambda: not left(), 60)
+        wait_until(lambda: not left())
     except AssertionError:
         raise AssertionError(describe(left())) from None
     wait_until(lambda: runtime_folders(moody6) == folders, what="its folder to go")
