@@ -1,0 +1,192 @@
+"""A tunnel: the bytes of one SSH connection as the binary frames of a WebSocket (RFC 6455), and nothing else.
+
+The inner end is a connected socket. Neither side is read faster than the other takes, so that what waits is in the buffers of the
+kernel and in one frame each way. A WebSocket has no half-close: who has no more to send, sends all it has and then Close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable
+from typing import Protocol
+
+from tornado.iostream import StreamClosedError
+from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, WebSocketHandler
+
+READ_SIZE = 64 << 10
+MAX_FRAME = READ_SIZE + 1024
+"""bytes of payload that one message may have; a longer one ends the tunnel with 1009"""
+MISSED_PINGS = 2
+"""pings in a row, the other end silent all the while, that end the tunnel"""
+NORMAL, GOING_AWAY, UNSUPPORTED, TRY_AGAIN_LATER = 1000, 1001, 1003, 1013
+"""close codes (RFC 6455, section 7.4.1, and IANA's registry)"""
+
+
+class WebSocket(Protocol):
+    """The sending half of tornado's WebSockets, of servers and clients."""
+
+    def write_message(self, message: bytes, binary: bool = False) -> Awaitable[None]: ...
+
+    def ping(self, data: bytes = b"") -> None: ...
+
+    def close(self, code: int | None = None, reason: str | None = None) -> None: ...
+
+
+class Tunnel:
+    """Joins a WebSocket with a socket, which belongs to the tunnel from then on."""
+
+    def __init__(self, websocket: WebSocket, inner: socket.socket, *, ping_interval: float) -> None:
+        """``ping_interval``: seconds; pings keep proxies from ending what is idle, and find out that the other end is gone."""
+        inner.setblocking(False)
+        self._websocket, self._inner, self._ping_interval = websocket, inner, ping_interval
+        self._loop = asyncio.get_running_loop()
+        self._over = asyncio.Event()
+        self._delivery: asyncio.Future[None] | None = None
+        self._sending = False
+        self._sent_any = False
+        self._heard = True
+
+    async def run(self) -> None:
+        """Until either end is gone. What the inner end still had is sent then; its socket is closed."""
+        tasks = [asyncio.create_task(part()) for part in (self._send, self._watch, self._over.wait)]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._over.set()
+            if self._delivery is not None:
+                self._delivery.cancel()
+                await asyncio.wait([self._delivery])
+            for task in tasks:
+                task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            self._inner.close()
+        for outcome in outcomes:
+            if isinstance(outcome, Exception) and not isinstance(outcome, OSError):
+                raise outcome
+
+    async def receive(self, message: str | bytes) -> None:
+        """A message that arrived. The next one must not be read before this returns."""
+        self.heard()
+        if self._over.is_set():
+            return
+        if isinstance(message, str):
+            self._end(UNSUPPORTED, "binary frames only")
+            return
+        self._delivery = asyncio.ensure_future(self._loop.sock_sendall(self._inner, message))
+        # Either it takes no more, of which the reading side learns what it still has to say; or the tunnel is over.
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await self._delivery
+        self._delivery = None
+        self.heard()
+
+    def heard(self) -> None:
+        """The other end lives: a message, a ping or a pong came."""
+        self._heard = True
+
+    def websocket_gone(self) -> None:
+        """The WebSocket was closed, or broke."""
+        self._over.set()
+
+    async def _send(self) -> None:
+        """What the inner end says, to its end."""
+        while True:
+            try:
+                data = await self._loop.sock_recv(self._inner, READ_SIZE)
+            except OSError:
+                data = b""
+            if not data:
+                break
+            self._sending = self._sent_any = True
+            try:
+                await self._websocket.write_message(data, binary=True)
+            except (WebSocketClosedError, StreamClosedError):
+                return
+            self._sending = False
+        if self._sent_any:
+            self._end(NORMAL, "")
+        else:
+            self._end(TRY_AGAIN_LATER, "refused: too many connections, or shutting down")
+
+    async def _watch(self) -> None:
+        """Pings; returns when nothing is heard any more."""
+        missed = 0
+        while True:
+            await asyncio.sleep(self._ping_interval)
+            # Who is not read from, or does not read, cannot answer: that is not silence, however long it takes.
+            missed = 0 if self._heard or self._sending or self._delivery is not None else missed + 1
+            if missed >= MISSED_PINGS:
+                self._end(GOING_AWAY, "pings were not answered")
+                return
+            self._heard = False
+            if not self._sending:
+                try:
+                    self._websocket.ping()
+                except (WebSocketClosedError, StreamClosedError):
+                    return
+
+    def _end(self, code: int, reason: str) -> None:
+        self._over.set()
+        self._websocket.close(code, reason)
+
+
+class TunnelHandler(WebSocketHandler):
+    """A server's end of tunnels: a subclass says in ``open`` what they lead to. No browser has business here."""
+
+    _tunnel: Tunnel | None = None
+    _running: asyncio.Task[None] | None = None
+
+    @property
+    def ping_interval(self) -> None:
+        """Off: tornado's would end a tunnel whose other end merely does not take what it is sent."""
+        return None
+
+    @property
+    def max_message_size(self) -> int:
+        return MAX_FRAME
+
+    def browser_asks(self) -> bool:
+        """Every browser sends Origin with a WebSocket (RFC 6455, section 4.1), from whatever page."""
+        return "Origin" in self.request.headers
+
+    def join(self, inner: socket.socket, *, ping_interval: float) -> asyncio.Task[None]:
+        """To be called in ``open``. The task ends when the tunnel has."""
+        self.set_nodelay(True)
+        self._tunnel = Tunnel(self, inner, ping_interval=ping_interval)
+        self._running = asyncio.create_task(self._tunnel.run())
+        return self._running
+
+    async def on_message(self, message: str | bytes) -> None:
+        if self._tunnel is not None:
+            await self._tunnel.receive(message)
+
+    def on_ping(self, data: bytes) -> None:
+        self._note_life()
+
+    def on_pong(self, data: bytes) -> None:
+        self._note_life()
+
+    def on_close(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.websocket_gone()
+
+    def _note_life(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.heard()
+
+
+async def join_client(websocket: WebSocketClientConnection, inner: socket.socket, *, ping_interval: float) -> None:
+    """A client's end of a tunnel, until it is over. ``websocket``: by ``websocket_connect(…, max_message_size=MAX_FRAME)``,
+    without a callback (it then reads one message ahead) and without tornado's pings."""
+    tunnel = Tunnel(websocket, inner, ping_interval=ping_interval)
+    for hook in ("on_ping", "on_pong"):  # which tornado calls, and has no other way to
+        setattr(websocket, hook, lambda _data: tunnel.heard())
+    running = asyncio.create_task(tunnel.run())
+    try:
+        while (message := await websocket.read_message()) is not None:
+            await tunnel.receive(message)
+    finally:
+        tunnel.websocket_gone()
+        websocket.close()
+        await running
