@@ -25,6 +25,7 @@ from . import key_files
 from .accept.entry import Entry
 from .accept.limits import ConnectionLimits, FailureBudget
 from .accept.ssh_server import ClientConnection, Rules, Services, make_options
+from .accept.tunnel import GatewayTunnel, Tunnels
 from .authenticate.approvals import Approvals, Bounds
 from .authenticate.authentication import Authentication
 from .authenticate.browser_login import BrowserLogin
@@ -48,6 +49,8 @@ from .web.hub_login import secret_for
 from .web.key_refresh import KeyRefresh
 
 T = TypeVar("T")
+TUNNEL_END = 2.0
+"""seconds in which a tunnel passes on what its connection said last, when the gateway ends"""
 BIND_RETRY = 2.0
 """seconds between tries to listen while another process holds the port"""
 
@@ -98,6 +101,7 @@ class Gateway(GatewaySettings):
     def initialize(self, argv: list[str] | None = None) -> None:
         self.health, self.metrics = Health(), Metrics()
         self._parts: list[Closable] = []
+        self.tunnels: Tunnels | None = None
         self.parse_command_line(argv)
         if self.subapp is None and self.config_file:
             command_line = self.cli_config
@@ -203,7 +207,7 @@ class Gateway(GatewaySettings):
             note=audit.page,
             refresh=self.refresh.page if self.refresh is not None else None,
         )
-        return hub, Services(
+        services = Services(
             rules=Rules(self.max_auth_tries, self.failure_floor, known_key_wait=max(5.0, self.failure_floor)),
             limits=ConnectionLimits(
                 unauthenticated=self.max_unauthenticated,
@@ -220,6 +224,14 @@ class Gateway(GatewaySettings):
             browser_login=browser_login,
             user_keys=user_keys,
         )
+        self.tunnels = Tunnels(
+            self._options,
+            services,
+            proxies=self.site.proxies,
+            ping_interval=self.tunnel_ping_interval,
+            ready=lambda: not self.health.cause,
+        )
+        return hub, services
 
     def _browser_login(self, authentication: Authentication) -> BrowserLogin | None:
         """None where it is off, or where no link could be shown."""
@@ -253,6 +265,7 @@ class Gateway(GatewaySettings):
             ssh_port=self.public_ssh_port or self.ssh_port,
             site=self.site if parts else None,
             refresh=self.refresh if parts else None,
+            more=[(r"/tunnel", GatewayTunnel, {"tunnels": self.tunnels})] if self.tunnel else [],
         )
         server = HTTPServer(app, max_body_size=64 * 1024, max_header_size=16 * 1024, idle_connection_timeout=60, body_timeout=10)
 
@@ -324,6 +337,8 @@ class Gateway(GatewaySettings):
         if parts.connections:
             ends = [asyncio.create_task(connection.wait_closed()) for connection in parts.connections]
             await asyncio.wait(ends, timeout=self.drain_timeout)
+        if self.tunnels is not None:
+            await self.tunnels.ended(TUNNEL_END)
 
 
 def managed() -> bool:

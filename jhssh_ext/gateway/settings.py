@@ -72,6 +72,19 @@ class GatewaySettings(Application):
     ssh_host = Unicode("", help="What users type after the @.").tag(config=True)
     public_ssh_port = Integer(0, help="The port that users connect to, where it is not ssh_port.").tag(config=True)
 
+    tunnel = Bool(
+        True,
+        help="Serve SSH also as a WebSocket, at `tunnel` below the service's prefix: through the Hub's own HTTPS, for networks "
+        "that let nothing else out. SSH inside it is the same, with the same limits. Set trusted_proxies, so that clients that "
+        "come this way do not all count as one address.",
+    ).tag(config=True)
+    tunnel_ping_interval = Float(
+        30.0,
+        min=0.1,
+        help="Seconds between the pings that keep a proxy from ending an idle tunnel: less than the shortest idle time-out on "
+        "the way, which is often 60. Who answers neither of two in a row is taken for gone.",
+    ).tag(config=True)
+
     login_separator = Unicode(
         DEFAULT_SEPARATOR, help="Stands between user and named server: alice+gpu. Empty: default servers only."
     ).tag(config=True)
@@ -126,8 +139,9 @@ class GatewaySettings(Application):
         Unicode(),
         help="Networks of the reverse proxies before the gateway's pages, the Hub's own among them: ['127.0.0.1'] where it runs "
         "on this machine. By them a browser's address is known (X-Forwarded-For), and where the ssh client is at the same one, "
-        "an approved login goes on by itself; else a number has to be typed. Leave it empty where a load balancer hides the "
-        "addresses of ssh clients: there everybody would seem to be at the same one.",
+        "an approved login goes on by itself; else a number has to be typed. By them the address of an ssh client that comes "
+        "through the tunnel is known, too. Leave it empty where a load balancer hides the addresses of ssh clients: there "
+        "everybody would seem to be at the same one.",
     ).tag(config=True)
     max_approvals = Integer(
         128, help="Logins in all that wait for an approval in the browser. They count as unauthenticated too.", min=1

@@ -109,9 +109,11 @@ class _Methods(asyncssh.SSHServer):
 class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
     """The hop from a client to the gateway."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, options: Any, services: Services) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: Any, services: Services, *, address: str | None = None) -> None:
+        """``address``: the client's, where it is not the socket's peer; empty if it is not known."""
         self._services = services
-        self._address = ""
+        self._address = address or ""
+        self._ask_peer = address is None
         self._admitted = False
         self._user_counted: str | None = None
         self._user_name: str | None = None
@@ -128,8 +130,9 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
     # its life
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        peer = transport.get_extra_info("peername")
-        self._address = str(peer[0]) if peer else ""
+        if self._ask_peer:
+            peer = transport.get_extra_info("peername")
+            self._address = str(peer[0]) if peer else ""
         self._admitted = not self._services.closing and self._services.limits.enter(self._address)
         if not self._admitted:
             self._services.observer.refused(self._address, "", "", TooManySessions.code)
