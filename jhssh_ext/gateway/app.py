@@ -45,6 +45,7 @@ from .parent import end_with_parent
 from .relay.activity import ActivityReporter
 from .settings import GatewaySettings
 from .web.app import Health, make_app
+from .web.client_servers import ClientServers
 from .web.hub_login import secret_for
 from .web.key_refresh import KeyRefresh
 
@@ -195,6 +196,8 @@ class Gateway(GatewaySettings):
         browser_login = self._browser_login(authentication)
         if browser_login is not None:
             self._parts.insert(0, browser_login)
+        client_servers = ClientServers(hub, starter)
+        self._parts.insert(0, client_servers)
         audit = Audit()
         self.site = make_site(
             self,
@@ -204,6 +207,7 @@ class Gateway(GatewaySettings):
             user_keys=user_keys,
             sessions=sessions,
             browser_login=browser_login,
+            client_servers=client_servers,
             note=audit.page,
             refresh=self.refresh.page if self.refresh is not None else None,
         )

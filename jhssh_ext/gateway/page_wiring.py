@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncssh
 
-from ..public_keys import parse_line
+from ..public_keys import PublicKey, parse_line
 from .addresses import TrustedProxies
 from .authenticate.browser_login import BrowserLogin
+from .authenticate.client_logins import ClientLogins
+from .authenticate.client_tokens import ClientTokens
 from .authenticate.key_listing import KeyListing
 from .authenticate.nonces import Nonces
 from .authenticate.sessions import Sessions
@@ -17,6 +19,7 @@ from .authenticate.user_keys import UserKeys
 from .connect.hub_client import HubClient
 from .database import Database
 from .settings import GatewaySettings
+from .web.client_servers import ClientServers
 from .web.hub_login import HubLogin
 from .web.pages import Note, Refresh, Site
 from .web.ways_in import Door
@@ -31,13 +34,16 @@ def make_site(
     user_keys: UserKeys,
     sessions: Sessions,
     browser_login: BrowserLogin | None,
+    client_servers: ClientServers,
     note: Note,
     refresh: Refresh | None = None,
 ) -> Site:
     """``host_key`` is the gateway's own."""
     hub_path = base_path(settings) + "hub/"
-    port = settings.public_ssh_port or settings.ssh_port
-    key = parse_line(host_key.export_public_key().decode("ascii"))
+    tokens = ClientTokens(database, max_age=settings.client_token_days) if settings.client_token_days else None
+    logins = None
+    if tokens is not None and browser_login is not None:
+        logins = ClientLogins(browser_login.approvals, tokens, link=browser_login.link)
     return Site(
         hub=hub,
         login=HubLogin(
@@ -55,14 +61,31 @@ def make_site(
         sessions=sessions,
         prefix=settings.service_prefix,
         hub_url=settings.hub_host + hub_path,
-        door=Door(settings.ssh_host, port, key, settings.login_separator) if settings.ssh_host else None,
+        door=make_door(settings, parse_line(host_key.export_public_key().decode("ascii"))),
         note=note,
         refresh=refresh,
         browser_login=browser_login,
+        client_tokens=tokens,
+        client_logins=logins,
+        client_servers=client_servers,
+        separator=settings.login_separator,
+        public_url=settings.public_url,
         proxies=TrustedProxies(settings.trusted_proxies),
         service=settings.oauth_client_id.removeprefix("service-"),
         admin_scope=settings.admin_scope,
     )
+
+
+def make_door(settings: GatewaySettings, key: PublicKey) -> Door | None:
+    """None where users were not told where to go."""
+    page = urlsplit(settings.page_url)
+    tunnel = ""
+    if settings.tunnel and page.scheme in ("http", "https"):
+        tunnel = urlunsplit((page.scheme.replace("http", "ws"), page.netloc, f"{page.path.rstrip('/')}/tunnel", "", ""))
+    if settings.ssh_published and settings.ssh_host:
+        return Door(settings.ssh_host, settings.public_ssh_port or settings.ssh_port, key, settings.login_separator, True, tunnel)
+    host = settings.ssh_host or page.hostname
+    return Door(host, 22, key, settings.login_separator, False, tunnel) if tunnel and host else None
 
 
 def base_path(settings: GatewaySettings) -> str:

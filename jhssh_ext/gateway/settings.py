@@ -71,6 +71,10 @@ class GatewaySettings(Application):
     ).tag(config=True)
     ssh_host = Unicode("", help="What users type after the @.").tag(config=True)
     public_ssh_port = Integer(0, help="The port that users connect to, where it is not ssh_port.").tag(config=True)
+    ssh_published = Bool(
+        True,
+        help="Can users reach the SSH port? Where not, the page and the jhssh command show the way through the tunnel alone.",
+    ).tag(config=True)
 
     tunnel = Bool(
         True,
@@ -148,6 +152,13 @@ class GatewaySettings(Application):
     ).tag(config=True)
     max_approvals_per_address = Integer(32, help="The same for one IPv4 address or IPv6 /64.", min=1).tag(config=True)
     max_approvals_per_user = Integer(10, help="The same for one user.", min=1).tag(config=True)
+    client_token_days = Float(
+        30.0,
+        help="Days for which `jhssh login` lets the jhssh command in; 0: it can't log in. Its token, which users see and revoke "
+        "on the page, is good for this gateway alone: it shows and changes keys there, and lists, starts and stops servers.",
+        min=0.0,
+        max=3650.0,
+    ).tag(config=True)
     failures_per_minute = Float(30.0, help="How fast an address may fail after that.").tag(config=True)
     key_max_age = Float(900.0, help="Seconds after which a user server's keys are fetched anew at the next login.").tag(
         config=True

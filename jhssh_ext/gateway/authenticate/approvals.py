@@ -5,7 +5,8 @@
                                           └ denied
 
 The connection's gateway makes a row, reads it, and deletes it when the connection is gone; the page, which may be another
-gateway's, does the rest. Codes and numbers are stored as HMACs with a key that is not in the database.
+gateway's, does the rest. Codes and numbers are stored as HMACs with a key that is not in the database. A ``jhssh login`` has
+such a row too (client_logins.py): it knows it by a secret handle, and goes on by number alone.
 """
 
 from __future__ import annotations
@@ -59,11 +60,17 @@ class Request:
     state: State
     created: float
     expires: float
+    client: str = ""
+    """what a ``jhssh login`` says that it is; empty for SSH connections"""
+    user_created: str = ""
+    """of the user who approved a ``jhssh login``"""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """``timeout`` is seconds from the request to the login's end; the others count logins that wait."""
+    """``timeout`` is seconds from the request to the login's end; the others count logins that wait, those of SSH connections
+    and those of the ``jhssh`` command each for themselves.
+    """
 
     timeout: float = 300.0
     in_all: int = 128
@@ -81,10 +88,20 @@ class Approvals:
 
     # for the waiting connection
 
-    async def ask(self, login_name: str, target: UserServer, address: str, offered: Iterable[PublicKey]) -> tuple[str, str]:
+    async def ask(
+        self,
+        login_name: str,
+        target: UserServer,
+        address: str,
+        offered: Iterable[PublicKey],
+        *,
+        client: str = "",
+        handle: str = "",
+    ) -> tuple[str, str]:
         """A new row: its id, and the code for the terminal. ``target`` is one that the name may mean. Raises TooManyAttempts.
 
-        Asks nobody whether there is such a user, so that a stranger can't tell either.
+        Asks nobody whether there is such a user, so that a stranger can't tell either. ``client`` and ``handle`` are those of a
+        ``jhssh login``, which names no user.
         """
         now, code, network = self._clock(), "".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH)), network_of(address)
         row = Approval(
@@ -102,14 +119,21 @@ class Approvals:
             created=now,
             seen=now,
             expires=now + self.bounds.timeout,
+            handle_digest=self._digest("handle", handle) if handle else "",
+            client=client[:255],
+            user_created="",
         )  # fmt: skip
 
         def work(session: Session) -> None:
             session.execute(delete(Approval).where(Approval.expires <= now))
             # What is left of a gateway that was killed takes nobody's place.
-            waiting = select(func.count()).where(Approval.seen > now - LOST_AFTER, Approval.state != "entered")
+            waiting = select(func.count()).where(
+                Approval.seen > now - LOST_AFTER,
+                Approval.state != "entered",
+                Approval.handle_digest != "" if handle else Approval.handle_digest == "",
+            )
             for bound, found in (
-                (self.bounds.per_user, waiting.where(Approval.user == target.user)),
+                *(((self.bounds.per_user, waiting.where(Approval.user == target.user)),) if not handle else ()),
                 (self.bounds.per_address, waiting.where(Approval.network == row.network)),
                 (self.bounds.in_all, waiting),
             ):
@@ -130,21 +154,48 @@ class Approvals:
         query = update(Approval).where(Approval.id.in_(ids)).values(seen=self._clock())
         await self._database.run(lambda session: session.execute(query))
 
+    async def by_handle(self, handle: str) -> Request | None:
+        """The ``jhssh login`` that holds this secret, which says by it that it still waits; None if it is too late."""
+        digest, now = self._digest("handle", handle), self._clock()
+        # Who guesses takes no lock.
+        (known,) = await self._database.select(select(Approval.id).where(Approval.handle_digest == digest))
+        if not known:
+            return None
+        # Once it is decided, somebody may be typing the number: nobody asks meanwhile.
+        there = (Approval.seen > now - LOST_AFTER) | Approval.state.in_(("number", "denied"))
+
+        def work(session: Session) -> Request | None:
+            row = session.scalars(select(Approval).where(Approval.handle_digest == digest, Approval.expires > now, there)).first()
+            if row is not None and row.seen < now - LOST_AFTER / 4:
+                row.seen = now
+            return _request(row) if row is not None else None
+
+        return await self._database.run(work)
+
     async def try_number(self, id: str, number: str) -> bool:
         """Is it the number that the page shows? Raises ApprovalExpired where it is too late, or after too many tries."""
         digest, now = self._digest("number", id, number), self._clock()
+        # Counted by the statement itself: of many who try at once, a few do.
+        tried = (
+            update(Approval)
+            .where(Approval.id == id, Approval.state == "number", Approval.expires > now, Approval.tries < NUMBER_TRIES)
+            .values(tries=Approval.tries + 1)
+        )
 
         def work(session: Session) -> bool | None:
-            row = session.get(Approval, id)
-            if row is None or row.state != "number" or row.expires <= now or row.tries >= NUMBER_TRIES:
+            if cast("CursorResult[Any]", session.execute(tried)).rowcount != 1:
                 return None
-            row.tries += 1
-            return hmac.compare_digest(row.number_digest, digest)
+            wanted = session.scalar(select(Approval.number_digest).where(Approval.id == id))
+            return hmac.compare_digest(wanted or "", digest)
 
         right = await self._database.run(work)
         if right is None:
             raise ApprovalExpired
         return right
+
+    async def take(self, id: str) -> bool:
+        """The number was typed: what the approval allows is to be done now. It works once."""
+        return await self._change(delete(Approval).where(Approval.id == id, Approval.state == "number"))
 
     async def forget(self, ids: Collection[str]) -> None:
         """The connections of these have gone on or are gone."""
@@ -214,10 +265,14 @@ class Approvals:
         """The connection may go on; False if it is not there to be approved."""
         return await self._decide(user, id, state="approved")
 
-    async def approve_by_number(self, user: str, id: str) -> str | None:
-        """The connection may go on once this number was typed there; None if it is not there to be approved."""
+    async def approve_by_number(self, user: str, id: str, *, created: str = "") -> str | None:
+        """The connection may go on once this number was typed there; None if it is not there to be approved.
+
+        ``created`` is the user's, for a ``jhssh login``.
+        """
         number = str(secrets.randbelow(10**NUMBER_DIGITS)).zfill(NUMBER_DIGITS)
-        decided = await self._decide(user, id, state="number", number_digest=self._digest("number", id, number), offered="")
+        digest = self._digest("number", id, number)
+        decided = await self._decide(user, id, state="number", number_digest=digest, offered="", user_created=created)
         return number if decided else None
 
     async def deny(self, user: str, id: str) -> bool:
@@ -285,4 +340,6 @@ def _request(row: Approval) -> Request:
         state=cast(State, row.state),
         created=row.created,
         expires=row.expires,
+        client=row.client,
+        user_created=row.user_created,
     )

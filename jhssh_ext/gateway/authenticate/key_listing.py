@@ -24,6 +24,8 @@ class CopiedKey:
     """the one server that it opens; None: all of the user's"""
     type: str
     fingerprint: str
+    public_key: str
+    """line "type base64" """
     last_used: float | None
     last_address: str
 
@@ -49,5 +51,5 @@ class KeyListing:
                 key = parse_line(line)
                 when, address = used.get(key.fingerprint, (None, ""))
                 opens = server if source == UserServerKeys.name else None
-                found.append(CopiedKey(source, opens, key.type, key.fingerprint, when, address))
+                found.append(CopiedKey(source, opens, key.type, key.fingerprint, line, when, address))
         return found

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from typing import Any
 
 from ...errors import HubUnavailable, KeyUnknown, ServerStopped, ShuttingDown, SpawnFailed, SSHNotEnabled
 from ...login_names import UserServer
@@ -50,10 +51,16 @@ class ServerStarter:
         self._starts: dict[UserServer, _Start] = {}
 
     async def running(
-        self, target: UserServer, *, may_start: bool, on_progress: Callable[[str], None]
+        self,
+        target: UserServer,
+        *,
+        may_start: bool,
+        on_progress: Callable[[str], None],
+        options: Mapping[str, Any] | None = None,
     ) -> tuple[ServerState, bool]:
         """Where the server is reached, and whether this call had to wait for its start.
 
+        ``options`` are what its user says of this start: they go over those saved, and may turn SSH on again, or off.
         A waiter that is cancelled leaves alone: the spawn goes on, for the others or for its user's next try. Raises KeyUnknown,
         ServerStopped, SSHNotEnabled, SpawnFailed, HubUnavailable, ShuttingDown.
         """
@@ -62,11 +69,11 @@ class ServerStarter:
             return self._state(target, model), False
         if not may_start:
             raise ServerStopped(explanation=f"{target} is {'pending ' + model.pending if model.pending else 'stopped'}")
-        if model.pending is None:
+        if model.pending is None and options is None:
             self._check_wanted(target, model)
         start = self._starts.get(target)
         if start is None:
-            start = self._starts[target] = _Start(self, target)
+            start = self._starts[target] = _Start(self, target, options)
             start.task.add_done_callback(lambda _: self._starts.pop(target, None))
         return await start.wait(on_progress), True
 
@@ -125,9 +132,10 @@ class ServerStarter:
 class _Start:
     """One start of one user server, and those who wait for it."""
 
-    def __init__(self, starter: ServerStarter, target: UserServer) -> None:
+    def __init__(self, starter: ServerStarter, target: UserServer, options: Mapping[str, Any] | None) -> None:
         self.starter = starter
         self.target = target
+        self.options = options
         self._told: list[str] = []
         self._listeners: list[Callable[[str], None]] = []
         self._failure = ""
@@ -212,9 +220,11 @@ class _Start:
 
     async def _ask(self, model: ServerModel) -> bool:
         """Ask the Hub for the start; False where it has to be asked again."""
-        self.starter._check_wanted(self.target, model)
+        if self.options is None:
+            self.starter._check_wanted(self.target, model)
         self._tell("Starting your server.")
-        post = asyncio.create_task(self.starter.hub.start(self.target, {**model.user_options, "enable_ssh": True}))
+        wanted = {**model.user_options, "enable_ssh": True, **(self.options or {})}
+        post = asyncio.create_task(self.starter.hub.start(self.target, wanted))
         watch = asyncio.create_task(self._watch())
         try:
             answer = await post

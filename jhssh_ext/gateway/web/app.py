@@ -11,9 +11,10 @@ from tornado.web import Application, RequestHandler
 
 from ..authenticate.registered_keys import RegisteredKeys
 from ..connect.hub_client import HubClient
-from . import admin_page, approval, ssh_page
+from . import admin_page, approval, client_api, ssh_page
 from .admin_api import RefreshHandler
 from .api import KeysChangedHandler
+from .client_handlers import Turns
 from .handlers import HealthHandler, IndexHandler, MetricsHandler, MetricsPage, NotFoundHandler
 from .health import Health
 from .key_refresh import KeyRefresh
@@ -55,6 +56,7 @@ def make_app(
             (base + r"/metrics", MetricsHandler),
             (base + r"/api/keys-changed", KeysChangedHandler),
             (base + r"/api/refresh", RefreshHandler),
+            *((base + path, handler) for path, handler in client_api.HANDLERS),
             *((base + path, handler, values) for path, handler, values in more),
         ],
         default_handler_class=NotFoundHandler,
@@ -66,6 +68,8 @@ def make_app(
         ssh_host=ssh_host,
         ssh_port=ssh_port,
         refresh=refresh,
+        client_strangers=Turns(),
+        client_users=Turns(),
         admin_scope=site.admin_scope if site is not None else "",
         site=site,
         cookie_secret=site.login.cookie_secret if site is not None else None,

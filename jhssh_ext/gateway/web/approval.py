@@ -1,5 +1,7 @@
 """/login: a person types the code that their own terminal shows, sees who asks for what, and approves or denies it.
 
+Who asks is an SSH connection, or ``jhssh login`` for a token.
+
 The link to this page holds no code: who sends it to somebody else, and waits for an approval, gets none (docs/security.md).
 """
 
@@ -13,10 +15,11 @@ from ...errors import HubUnavailable, TooManyAttempts
 from ...public_keys import parse_line
 from ..authenticate.approvals import Request
 from ..authenticate.browser_login import BrowserLogin
+from ..connect.hub_models import UserModel
 from .pages import Page, PageError
 
 CODE_PURPOSE = "approval code"
-OVER = "This login is over, or was never yours. Connect again with ssh for a new code."
+OVER = "This login is over, or was never yours. Start again in your terminal for a new code."
 
 
 class ApprovalPage(Page):
@@ -86,8 +89,9 @@ class DecisionPage(ApprovalPage):
 
     async def _approve(self, request: Request) -> None:
         approvals, user = self.browser_login.approvals, self.viewer.name
-        if not self.same_address(request):
-            number = await approvals.approve_by_number(user, request.id)
+        if request.client or not self.same_address(request):
+            created = (await self._user()).created if request.client else ""
+            number = await approvals.approve_by_number(user, request.id, created=created)
             if number is None:
                 raise PageError(410, OVER)
             self._note("login approved by number", request)
@@ -98,9 +102,7 @@ class DecisionPage(ApprovalPage):
         return await self._show(replace(request, state="approved"))
 
     async def _remember(self, request: Request) -> None:
-        user = await self.site.hub.user(self.viewer.name)
-        if user is None:
-            raise HubUnavailable(explanation="a user who is logged in is gone")
+        user = await self._user()
         found = await self.browser_login.approvals.take_key(self.viewer.name, request.id, self.get_body_argument("key", ""))
         if found is None:
             raise PageError(400, "No key was chosen, or it is too late. Nothing is remembered.")
@@ -115,8 +117,14 @@ class DecisionPage(ApprovalPage):
 
     def _note(self, event: str, request: Request) -> None:
         target = request.target
-        values = {"user": target.user, "server": target.server, "address": request.address, "browser": self.browser_address}
-        self.site.note(event, values)
+        what = {"client": request.client} if request.client else {"server": target.server}
+        self.site.note(event, {"user": target.user, **what, "address": request.address, "browser": self.browser_address})
+
+    async def _user(self) -> UserModel:
+        found = await self.site.hub.user(self.viewer.name)
+        if found is None:
+            raise HubUnavailable(explanation="a user who is logged in is gone")
+        return found
 
     async def _found(self, id: str) -> Request:
         found = await self.browser_login.approvals.of(self.viewer.name, id)
@@ -127,11 +135,12 @@ class DecisionPage(ApprovalPage):
     async def _show(self, request: Request) -> None:
         if request.state == "claimed":
             return self.render_page(
-                "login_decide.html",
+                "login_decide_client.html" if request.client else "login_decide.html",
                 request=request,
                 nonce=await self.nonce(_purpose(request.id)),
                 browser_address=self.browser_address,
                 same_address=self.same_address(request),
+                days=f"{self.site.client_tokens.days:g}" if self.site.client_tokens else "",
             )
         if request.state in ("approved", "entered") and request.offered:
             return self.render_page("login_approved.html", request=request, nonce=await self.nonce(_purpose(request.id)))

@@ -10,6 +10,7 @@ from ...login_names import UserServer
 from ...public_keys import parse_lines
 from ..connect.hub_models import UserModel
 from .pages import Page, PageError
+from .ways_in import client_setup
 
 PURPOSE = "SSH page"
 DONE = {
@@ -17,6 +18,7 @@ DONE = {
     "removed": "The key was removed, and the connections that it opened were ended.",
     "renewed": "The key was renewed.",
     "ended": "The connection is being ended.",
+    "revoked": "The program is logged out.",
 }
 """what a page may say after a form: the address holds the word, never the sentence"""
 
@@ -50,6 +52,8 @@ class SSHPage(Page):
             sessions=await site.sessions.list(user.name),
             pending=await site.browser_login.approvals.list_pending(user.name) if site.browser_login else [],
             with_browser=site.browser_login is not None,
+            client_tokens=await site.client_tokens.list(user.name, user.created) if site.client_tokens else [],
+            client_setup=client_setup(site.public_url) if site.client_logins and site.public_url else "",
         )
 
     async def user(self) -> UserModel:
@@ -115,11 +119,22 @@ class EndSession(SSHPage):
         self.back("ended", "connections")
 
 
+class RevokeToken(SSHPage):
+    async def post(self) -> None:
+        await self.redeem(PURPOSE)
+        tokens = self.site.client_tokens
+        if tokens is None or not await tokens.revoke(self.viewer.name, self.get_body_argument("token", "")):
+            raise PageError(404, "This program is logged out already.")
+        self.site.note("client token revoked", {"user": self.viewer.name})
+        self.back("revoked", "programs")
+
+
 HANDLERS: list[tuple[str, type[RequestHandler]]] = [
     (r"/?", SSHPage),
     (r"/keys/add", AddKey),
     (r"/keys/remove", RemoveKey),
     (r"/keys/renew", RenewKey),
     (r"/connections/end", EndSession),
+    (r"/programs/revoke", RevokeToken),
 ]
 """by path below the service's prefix"""

@@ -14,14 +14,25 @@ PLAIN = re.compile(r"[A-Za-z0-9._+][A-Za-z0-9._+-]*")
 ALIAS = "hub"
 
 
+def client_setup(hub_url: str) -> str:
+    """What sets the ``jhssh`` command up on a computer."""
+    return f"pip install 'jhssh-ext[client]'\njhssh login {shlex.quote(hub_url)}\njhssh config --write"
+
+
 @dataclass(frozen=True)
 class Door:
-    """Where users find the gateway: what they type after the @, and its host key. ``separator`` as in login_names."""
+    """Where users find the gateway: what they type after the @, and its host key. ``separator`` as in login_names.
+
+    ``published``: can they reach the port? Else only the ``tunnel`` (a WebSocket's URL; empty: there is none) leads in, where
+    host and port are but names for the host key.
+    """
 
     host: str
     port: int
     host_key: PublicKey
     separator: str
+    published: bool = True
+    tunnel: str = ""
 
     @property
     def known_hosts(self) -> str:
@@ -36,10 +47,12 @@ class Door:
         name = login_name(target, self.separator)
         alias = f"{ALIAS}-{target.server}" if target.server else ALIAS
         plain = PLAIN.fullmatch(name) is not None
+        tunnelled = self._command(f"ssh -o {shlex.quote(f'ProxyCommand={self._proxy}')}", name, plain)
         configurable = plain and PLAIN.fullmatch(alias) is not None
         return WayIn(
             target=target,
             ssh=self._command("ssh", name, plain),
+            through_tunnel=tunnelled if self.tunnel else "",
             copy_id=self._command("ssh-copy-id", name, plain),
             alias=alias if configurable else "",
             config=self._config(alias, name) if configurable else "",
@@ -51,9 +64,15 @@ class Door:
             return f"{program}{port} {name}@{self.host}"
         return f"{program}{port} -o User={shlex.quote(name)} {self.host}"
 
+    @property
+    def _proxy(self) -> str:
+        """For ssh_config(5), where % begins a token."""
+        return f"websocat --binary {self.tunnel}".replace("%", "%%")
+
     def _config(self, alias: str, name: str) -> str:
         port = "" if self.port == 22 else f"    Port {self.port}\n"
-        return f"Host {alias}\n    HostName {self.host}\n{port}    User {name}\n    ServerAliveInterval 30\n"
+        proxy = "" if self.published else f"    ProxyCommand {self._proxy}\n"
+        return f"Host {alias}\n    HostName {self.host}\n{port}    User {name}\n    ServerAliveInterval 30\n{proxy}"
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,8 @@ class WayIn:
 
     target: UserServer
     ssh: str
+    through_tunnel: str
+    """the same through the tunnel; empty where there is none"""
     copy_id: str
     alias: str
     config: str
