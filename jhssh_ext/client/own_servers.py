@@ -1,0 +1,127 @@
+"""A hub without a gateway: the user's own token, the Hub's REST API, and the extension on each user server.
+
+The token goes to the Hub and to the user's own servers, where the Hub says that they are, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+
+from ..identifiers import printable
+from . import hubs
+from .failures import Failure, LoginNeeded, Unreachable
+from .http_client import Answer, Client, refusal
+from .hub_api import Connect, Key, Me, Server, field, good_tunnel, host_keys, login_again, read_keys
+
+
+class OwnServers:
+    """``server``: whose key store is meant by "keys"."""
+
+    def __init__(self, hub: hubs.Hub, token: str, server: str = "") -> None:
+        self._hub = hub
+        self._token = token
+        self._server = server
+        self._api = self._client(urljoin(hub.url, "hub/api/"))
+
+    def _client(self, base: str) -> Client:
+        hub = self._hub
+        return Client(base, ca_file=hub.ca_file, plain_http=hub.plain_http, authorization=f"token {self._token}")
+
+    def _call(self, client: Client, method: str, path: str, body: Any = None) -> Answer:
+        answer = client.request(method, path, body)
+        if 200 <= answer.status < 300:
+            return answer
+        if answer.status in (401, 403) and client is self._api:
+            raise LoginNeeded(f"The Hub does not take this token for that. {login_again(self._hub)}", code="TOKEN_INVALID")
+        raise refusal(answer, urljoin(client.base, path))
+
+    def me(self) -> Me:
+        """Each server that runs is asked about its SSH."""
+        user = field(self._call(self._api, "GET", "user").object, "name", str)
+        return Me(user, 0.0, Connect(), tuple(self._ask(each) for each in self._listed(user)))
+
+    def _listed(self, user: str) -> list[Server]:
+        model = self._call(self._api, "GET", f"users/{quote(user, safe='')}?include_stopped_servers").object
+        found: dict[str, Server] = {"": Server("", user, False)}
+        for name, each in field(model, "servers", dict).items():
+            found[name] = Server(
+                name=name,
+                login_name=user,
+                ready=field(each, "ready", bool),
+                pending=each.get("pending") if each.get("pending") in ("spawn", "stop") else "",
+                url=self._url_of(each, user, name),
+            )
+        return [found[name] for name in sorted(found)]
+
+    def _url_of(self, model: dict[str, Any], user: str, name: str) -> str:
+        """Of that server: as the Hub tells it where it has a host of its own, else below the Hub's."""
+        full = model.get("full_url")
+        if isinstance(full, str) and urlsplit(full).scheme == urlsplit(self._hub.url).scheme:
+            return full
+        path = "/".join(quote(part, safe="") for part in ("user", user, name) if part)
+        return urljoin(self._hub.url, f"{path}/")
+
+    def _ask(self, server: Server) -> Server:
+        if not server.ready or server.pending:
+            return server
+        from dataclasses import replace
+
+        try:
+            answer = self._client(server.url).request("GET", "jhssh/status")
+            told = answer.object.get("tunnel") if answer.status == 200 else None
+            if not isinstance(told, dict):
+                return replace(
+                    server,
+                    ssh=False,
+                    message="This server has no jhssh-ext with a tunnel: pip install jhssh-ext, and restart it.",
+                )
+            if told.get("enabled") is not True:
+                reason = told.get("reason")
+                return replace(server, ssh=False, message=printable(reason, 500) if isinstance(reason, str) else "")
+        except (Unreachable, Failure) as error:
+            return replace(server, message=error.sentence)
+        parts = urlsplit(urljoin(server.url, "jhssh/tunnel"))
+        tunnel = urlunsplit(parts._replace(scheme="wss" if parts.scheme == "https" else "ws"))
+        if not good_tunnel(tunnel, self._hub):
+            return replace(server, ssh=False)
+        account_name = field(told, "user", str) or server.login_name  # its own sshd has that one account
+        return replace(
+            server, login_name=account_name, ssh=True, tunnel=tunnel, host_keys=host_keys(field(told, "host_keys", list))
+        )
+
+    def _running(self) -> Client:
+        """Of the server whose keys are meant. Raises Failure."""
+        user = field(self._call(self._api, "GET", "user").object, "name", str)
+        server = next((each for each in self._listed(user) if each.name == self._server), None)
+        if server is None or not server.ready:
+            named = f"The server {printable(self._server)}" if self._server else "Your server"
+            raise Failure(f"{named} does not run, and the keys are on it. Start it: jhssh servers start {self._server}".rstrip())
+        return self._client(server.url)
+
+    def registered_keys(self) -> list[Key]:
+        return read_keys(self._call(self._running(), "GET", "publickey").object)
+
+    def add_keys(self, text: str) -> list[Key]:
+        return read_keys(self._call(self._running(), "POST", "publickey", {"public_key": text}).object)
+
+    def remove_key(self, fingerprint: str) -> None:
+        self._call(self._running(), "DELETE", f"publickey/{quote(fingerprint, safe='')}")
+
+    def start(self, server: str, options: Mapping[str, Any]) -> None:
+        body: dict[str, Any] | None = None
+        if options:
+            version = str(self._call(self._api, "GET", "").object.get("version", ""))
+            # JupyterHub 5 takes the options themselves as body
+            body = dict(options) if version.startswith(("4.", "5.")) else {"user_options": dict(options)}
+        self._call(self._api, "POST", self._path_of(server), body)
+
+    def stop(self, server: str) -> None:
+        self._call(self._api, "DELETE", self._path_of(server))
+
+    def _path_of(self, server: str) -> str:
+        return f"users/{quote(self._hub.user, safe='')}/servers/{quote(server, safe='')}"
+
+    def forget_token(self) -> None:
+        """It is the user's: made on the Hub's Token page, and revoked there."""
