@@ -32,6 +32,7 @@ from .authenticate.browser_login import BrowserLogin
 from .authenticate.key_rebuild import KeyRebuild
 from .authenticate.sessions import Sessions
 from .connect.hub_client import HubClient
+from .connect.routes import Routes
 from .connect.server_starter import ServerStarter
 from .connect.upstream import Upstream
 from .connect.user_ca import UserCA
@@ -175,7 +176,8 @@ class Gateway(GatewaySettings):
         )
         self.database = Database(self.database_url)
         hub = HubClient(self.hub_api_url, self.hub_api_token)
-        upstream = Upstream(UserCA.read(self.user_ca_file), timeout=self.connect_timeout)
+        routes = Routes(self.route, ping_interval=self.tunnel_ping_interval)
+        upstream = Upstream(UserCA.read(self.user_ca_file), routes, timeout=self.connect_timeout)
         starter = ServerStarter(hub, spawn_url=self._spawn_url, start_timeout=self.start_timeout, started=self.metrics.spawned)
 
         activity = ActivityReporter(hub)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from traitlets import Bool, Float, Integer, List, Unicode, default
+from traitlets import Bool, Enum, Float, Integer, List, Unicode, default
 from traitlets.config import Application
 
 from ..login_names import DEFAULT_SEPARATOR
@@ -98,6 +98,13 @@ class GatewaySettings(Application):
     ).tag(config=True)
 
     start_timeout = Float(300.0, help="Seconds that a login waits for a user server to start.").tag(config=True)
+    route = Enum(
+        ["auto", "direct", "websocket"],
+        "auto",
+        help="How the gateway reaches user servers: by TCP to their sshd (direct); by the address of their Jupyter server, where "
+        "jhssh-ext answers /jhssh/tunnel (websocket): batch systems and remote machines often let nothing else through; or the "
+        "first and, where it fails, the second (auto).",
+    ).tag(config=True)
     connect_timeout = Float(20.0, help="Seconds that a login waits for the sshd of a user server that runs.").tag(config=True)
     login_timeout = Float(60.0, help="Seconds that a client has to prove who it is (sshd_config's LoginGraceTime).").tag(
         config=True

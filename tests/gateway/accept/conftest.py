@@ -23,6 +23,7 @@ from jhssh_ext.gateway.authenticate.login import Login
 from jhssh_ext.gateway.authenticate.registered_keys import RegisteredKeys
 from jhssh_ext.gateway.authenticate.sessions import Sessions
 from jhssh_ext.gateway.connect.hub_models import ServerModel, TokenModel, UserModel
+from jhssh_ext.gateway.connect.routes import DIRECT, Routes
 from jhssh_ext.gateway.connect.upstream import Upstream
 from jhssh_ext.gateway.connect.user_ca import UserCA
 from jhssh_ext.gateway.database import Database, sqlite_url
@@ -208,7 +209,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
         limits=ConnectionLimits(unauthenticated=8, unauthenticated_per_address=6, per_user=3),
         failures=FailureBudget(burst=20, per_minute=0),
         authentication=Authentication(hub, registered, separator="+", allow_shared_servers=False),  # type: ignore[arg-type]
-        entry=Entry(starter, Upstream(UserCA(ca), timeout=1), registered),  # type: ignore[arg-type]
+        entry=Entry(starter, Upstream(UserCA(ca), Routes(DIRECT, ping_interval=30), timeout=1), registered),  # type: ignore[arg-type]
         activity=activity,  # type: ignore[arg-type]
         sessions=sessions,
         observer=record,
