@@ -23,12 +23,12 @@ c.JHSSHExtension.implementation = {implementation!r}
 
 
 @contextmanager
-def through_gateway(folder: Path, implementation: str) -> Iterator[Target]:
+def through_gateway(folder: Path, implementation: str, *, hub_config: str = "", gateway_config: str = "") -> Iterator[Target]:
     """``implementation``: openssh or asyncssh, the sshd of the user server."""
     settings = folder / "jupyter"
     settings.mkdir()
     (settings / "jupyter_server_config.py").write_text(EXTENSION.format(implementation=implementation))
-    hub = Hub(folder / "hub", config=CHOSEN_SSHD.format(folder=str(settings)))
+    hub = Hub(folder / "hub", config=CHOSEN_SSHD.format(folder=str(settings)) + hub_config, gateway_config=gateway_config)
     hub.start()
     try:
         hub.start_server(USER)
