@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .failures import INTERRUPTED, Failure
+from .failures import INTERRUPTED, USAGE, Failure
 
 TOOLS = ("ssh", "scp", "rsync", "sftp")
 
@@ -38,6 +38,10 @@ def _run(arguments: list[str]) -> int:
 
         return tools.run(first, arguments[1:])  # --help too
     from .commands import parser, run
+
+    if not arguments:
+        parser().print_help()
+        return USAGE
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -45,8 +45,8 @@ def config(
                 hubs.save(each)
     if not known and not (write or dry_run):
         raise LoginNeeded("You are not logged in to any hub. Log in: jhssh login https://hub.example.org")
-    path = Path(file).expanduser().absolute() if file else ssh_folder() / "config"
-    known_hosts_path = ssh_folder() / "jhssh_known_hosts"
+    path = Path(file).expanduser().absolute() if file else ssh_client.folder() / "config"
+    known_hosts_path = ssh_client.folder() / "jhssh_known_hosts"
     wanted = Written(sections(known), ssh_config.known_hosts(known))
     text = ssh_config.block(wanted.hosts, known_hosts_file=_slashes(known_hosts_path), command=own_command())
     if not (write or dry_run):
@@ -112,10 +112,6 @@ def own_command() -> list[str]:
         if found:
             return [_slashes(Path(found).absolute())]
     return [_slashes(Path(sys.executable)), "-m", "jhssh_ext.client"]
-
-
-def ssh_folder() -> Path:
-    return Path.home() / ".ssh"
 
 
 def _asked(known: dict[str, hubs.Hub]) -> list[hubs.Hub]:

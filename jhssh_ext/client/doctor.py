@@ -258,7 +258,7 @@ class Examination:
             )
             return
         wanted = ssh_config.known_hosts([self.hub]).splitlines()[1:]
-        file = config.ssh_folder() / "jhssh_known_hosts"
+        file = ssh_client.folder() / "jhssh_known_hosts"
         try:
             written = file.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
@@ -273,7 +273,7 @@ class Examination:
         if not ways or not self._host:
             yield Finding("host key", SKIPPED, "no way leads to an sshd")
         for tunnel in ways:
-            by = "through port 443" if tunnel else f"at port {self.hub.ssh_port}"
+            by = "through the tunnel" if tunnel else f"at port {self.hub.ssh_port}"
             with tempfile.TemporaryDirectory(prefix="jhssh-") as folder:
                 tried = ssh_client.try_host_key(self._files(Path(folder), tunnel=tunnel), self._host)
             if tried.ok:

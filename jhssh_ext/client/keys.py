@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import KeyRefused
 from ..identifiers import printable
 from ..public_keys import MAX_TEXT, PublicKey, parse_lines, read_authorized_keys
+from . import ssh_client
 from .failures import Failure, WrongUsage
 from .http_client import Client
 from .hub_api import Account, Key
@@ -71,7 +72,7 @@ def remove(account: Account, which: str) -> None:
 
 def default_key() -> Path:
     """Raises Failure."""
-    folder = Path.home() / ".ssh"
+    folder = ssh_client.folder()
     for name in DEFAULT_NAMES:
         path = folder / f"{name}.pub"
         if path.is_file():
@@ -81,7 +82,7 @@ def default_key() -> Path:
 
 def own_keys() -> list[PublicKey]:
     """Public halves of what ssh on this computer would offer by itself: ~/.ssh/id_*.pub, and the agent's. Never raises."""
-    found = keys_of_files(sorted((Path.home() / ".ssh").glob("id_*.pub")))
+    found = keys_of_files(sorted(ssh_client.folder().glob("id_*.pub")))
     try:
         listed = subprocess.run(["ssh-add", "-L"], capture_output=True, stdin=subprocess.DEVNULL, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

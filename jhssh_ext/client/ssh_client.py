@@ -13,9 +13,13 @@ from . import ssh_config
 TIMEOUT = 20
 
 
-def read(file: Path | None, host: str) -> dict[str, list[str]] | str:
-    """What ``ssh -G`` makes of ``file`` (None: the user's own) for ``host``, by option in small letters; or its complaint."""
-    done = _run(["-G", *(["-F", str(file)] if file else []), host])
+def folder() -> Path:
+    return Path.home() / ".ssh"
+
+
+def read(file: Path, host: str) -> dict[str, list[str]] | str:
+    """What ``ssh -G`` makes of ``file`` for ``host``, by option in small letters; or its complaint."""
+    done = _run(["-G", "-F", str(file), host])
     if isinstance(done, str):
         return done
     if done.returncode:
@@ -28,8 +32,9 @@ def read(file: Path | None, host: str) -> dict[str, list[str]] | str:
 
 
 def configured(host: str) -> dict[str, list[str]] | None:
-    """What ssh makes of ``host`` by itself, if that is what we wrote; else None."""
-    found = read(None, host)
+    """What the user's own configuration makes of ``host``, if that is what we wrote; else None."""
+    file = folder() / "config"
+    found = read(file, host) if file.exists() else ""
     if isinstance(found, str):
         return None
     alias = found.get("hostkeyalias", [""])[0]
@@ -65,7 +70,9 @@ def _tried(arguments: list[str]) -> Tried:
         return Tried(False, False, done)
     wrong = b"Host key verification failed" in done.stderr or b"HOST IDENTIFICATION HAS CHANGED" in done.stderr
     lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    return Tried(done.returncode == 0, wrong, printable(lines[-1], 300) if lines else "")
+    # Where `jhssh proxy` has said why there is no connection, ssh says only that there is none.
+    told = [line for line in lines if line.startswith("jhssh: ")] or lines[-1:]
+    return Tried(done.returncode == 0, wrong, printable(told[-1], 300) if told else "it gives no reason")
 
 
 def _run(arguments: list[str]) -> subprocess.CompletedProcess[bytes] | str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import config, hubs, ssh_config
+from . import config, hubs, ssh_client, ssh_config
 from .failures import Failure
 from .hub_api import refreshed
 from .output import note
@@ -59,7 +59,7 @@ def write_files(folder: Path, known: Iterable[hubs.Hub], sections: Iterable[ssh_
     """ssh_config and known_hosts in ``folder``; the path of the former. Raises Failure."""
     known_hosts, file = folder / "known_hosts", folder / "ssh_config"
     text = ssh_config.block(sections, known_hosts_file=known_hosts.as_posix(), command=config.own_command())
-    own, system = Path.home() / ".ssh/config", Path("/etc/ssh/ssh_config")
+    own, system = ssh_client.folder() / "config", Path("/etc/ssh/ssh_config")
     if sys.platform == "win32":
         system = Path(os.environ.get("PROGRAMDATA", "C:/ProgramData")) / "ssh/ssh_config"
     for other in (own, system):
@@ -87,10 +87,14 @@ def _with_named_hosts(hub: hubs.Hub, arguments: list[str]) -> hubs.Hub:
     if not unknown:
         return hub
     try:
-        return refreshed(hub)[0]
+        now = refreshed(hub)[0]
     except Failure as error:
         note(f"{hub.name}: {error.sentence}")
         return hub
+    missing = sorted(host for host in unknown if not _known(now, host))
+    if missing:
+        note(f"{hub.name} has no {', '.join(missing)}. There is: {', '.join(each.host for each in now.servers)}.")
+    return now
 
 
 def _known(hub: hubs.Hub, host: str) -> bool:
