@@ -1,7 +1,11 @@
-"""A tunnel: the bytes of one SSH connection as the binary frames of a WebSocket (RFC 6455), and nothing else.
+"""A tunnel: the bytes of one SSH connection as the messages of a WebSocket (RFC 6455), and nothing else.
 
 The inner end is a connected socket. Neither side is read faster than the other takes, so that what waits is in the buffers of the
 kernel and in one frame each way. A WebSocket has no half-close: who has no more to send, sends all it has and then Close.
+
+PyPI's configurable-http-proxy (0.4) is one of JupyterHub's proxies, and an odd one. It makes text of a client's binary messages,
+loses what a server sends in the moment of the handshake, and does not tell a client that its server has closed. Hence text is
+taken as the bytes that it was, a server lets its client speak first, and says with an empty message that no more will come.
 """
 
 from __future__ import annotations
@@ -10,17 +14,21 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from tornado.iostream import StreamClosedError
-from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, WebSocketHandler
+from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, WebSocketHandler, WebSocketProtocol
 
 READ_SIZE = 64 << 10
 MAX_FRAME = READ_SIZE + 1024
 """bytes of payload that one message may have; a longer one ends the tunnel with 1009"""
 MISSED_PINGS = 2
 """pings in a row, the other end silent all the while, that end the tunnel"""
-NORMAL, GOING_AWAY, UNSUPPORTED, TRY_AGAIN_LATER = 1000, 1001, 1003, 1013
+CLIENT_FIRST = 0.05
+"""seconds that a client, which speaks as soon as it is connected, has to do so before its server speaks"""
+TEXT, BINARY = 0x1, 0x2
+"""opcodes (RFC 6455, section 11.8)"""
+NORMAL, GOING_AWAY, TRY_AGAIN_LATER = 1000, 1001, 1013
 """close codes (RFC 6455, section 7.4.1, and IANA's registry)"""
 
 
@@ -37,15 +45,14 @@ class WebSocket(Protocol):
 class Tunnel:
     """Joins a WebSocket with a socket, which belongs to the tunnel from then on."""
 
-    def __init__(self, websocket: WebSocket, inner: socket.socket, *, ping_interval: float) -> None:
+    def __init__(self, websocket: WebSocket, inner: socket.socket, *, ping_interval: float, is_server: bool) -> None:
         """``ping_interval``: seconds; pings keep proxies from ending what is idle, and find out that the other end is gone."""
         inner.setblocking(False)
-        self._websocket, self._inner, self._ping_interval = websocket, inner, ping_interval
+        self._websocket, self._inner, self._ping_interval, self._is_server = websocket, inner, ping_interval, is_server
         self._loop = asyncio.get_running_loop()
-        self._over = asyncio.Event()
+        self._over, self._spoken_to = asyncio.Event(), asyncio.Event()
         self._delivery: asyncio.Future[None] | None = None
         self._sending = False
-        self._sent_any = False
         self._heard = True
 
     async def run(self) -> None:
@@ -66,13 +73,11 @@ class Tunnel:
             if isinstance(outcome, Exception) and not isinstance(outcome, OSError):
                 raise outcome
 
-    async def receive(self, message: str | bytes) -> None:
+    async def receive(self, message: bytes) -> None:
         """A message that arrived. The next one must not be read before this returns."""
         self.heard()
+        self._spoken_to.set()
         if self._over.is_set():
-            return
-        if isinstance(message, str):
-            self._end(UNSUPPORTED, "binary frames only")
             return
         self._delivery = asyncio.ensure_future(self._loop.sock_sendall(self._inner, message))
         # Either it takes no more, of which the reading side learns what it still has to say; or the tunnel is over.
@@ -91,6 +96,10 @@ class Tunnel:
 
     async def _send(self) -> None:
         """What the inner end says, to its end."""
+        if self._is_server:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._spoken_to.wait(), CLIENT_FIRST)
+        sent_any = False
         while True:
             try:
                 data = await self._loop.sock_recv(self._inner, READ_SIZE)
@@ -98,13 +107,13 @@ class Tunnel:
                 data = b""
             if not data:
                 break
-            self._sending = self._sent_any = True
+            self._sending = sent_any = True
             try:
                 await self._websocket.write_message(data, binary=True)
             except (WebSocketClosedError, StreamClosedError):
                 return
             self._sending = False
-        if self._sent_any:
+        if sent_any:
             self._end(NORMAL, "")
         else:
             self._end(TRY_AGAIN_LATER, "refused: too many connections, or shutting down")
@@ -128,6 +137,9 @@ class Tunnel:
 
     def _end(self, code: int, reason: str) -> None:
         self._over.set()
+        if self._is_server:
+            with contextlib.suppress(WebSocketClosedError, StreamClosedError):
+                self._websocket.write_message(b"", binary=True)
         self._websocket.close(code, reason)
 
 
@@ -153,12 +165,19 @@ class TunnelHandler(WebSocketHandler):
     def join(self, inner: socket.socket, *, ping_interval: float) -> asyncio.Task[None]:
         """To be called in ``open``. The task ends when the tunnel has."""
         self.set_nodelay(True)
-        self._tunnel = Tunnel(self, inner, ping_interval=ping_interval)
+        self._tunnel = Tunnel(self, inner, ping_interval=ping_interval, is_server=True)
         self._running = asyncio.create_task(self._tunnel.run())
         return self._running
 
+    def get_websocket_protocol(self) -> WebSocketProtocol | None:
+        protocol: Any = super().get_websocket_protocol()
+        if protocol is not None:
+            handle = protocol._handle_message
+            protocol._handle_message = lambda opcode, data: handle(BINARY if opcode == TEXT else opcode, data)
+        return cast("WebSocketProtocol | None", protocol)
+
     async def on_message(self, message: str | bytes) -> None:
-        if self._tunnel is not None:
+        if self._tunnel is not None and isinstance(message, bytes):
             await self._tunnel.receive(message)
 
     def on_ping(self, data: bytes) -> None:
@@ -179,13 +198,13 @@ class TunnelHandler(WebSocketHandler):
 async def join_client(websocket: WebSocketClientConnection, inner: socket.socket, *, ping_interval: float) -> None:
     """A client's end of a tunnel, until it is over. ``websocket``: by ``websocket_connect(…, max_message_size=MAX_FRAME)``,
     without a callback (it then reads one message ahead) and without tornado's pings."""
-    tunnel = Tunnel(websocket, inner, ping_interval=ping_interval)
+    tunnel = Tunnel(websocket, inner, ping_interval=ping_interval, is_server=False)
     for hook in ("on_ping", "on_pong"):  # which tornado calls, and has no other way to
         setattr(websocket, hook, lambda _data: tunnel.heard())
     running = asyncio.create_task(tunnel.run())
     try:
-        while (message := await websocket.read_message()) is not None:
-            await tunnel.receive(message)
+        while message := await websocket.read_message():  # empty: the server has no more
+            await tunnel.receive(message.encode() if isinstance(message, str) else message)
     finally:
         tunnel.websocket_gone()
         websocket.close()

@@ -1,0 +1,307 @@
+"""A tunnel between standard input and output and a WebSocket: what ``ssh`` runs as its ProxyCommand.
+
+It knows an address and headers, nothing of hubs and tokens. Threads and blocking calls, so that it works where pipes cannot be
+polled (Windows); each side is read only as fast as the other takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import websocket
+from websocket._abnf import ABNF, frame_buffer
+from websocket._exceptions import WebSocketAddressException, WebSocketProxyException
+
+from ..identifiers import printable
+from .failures import Failure, LoginNeeded, Unreachable
+
+READ_SIZE = 64 << 10
+MAX_FRAME = 1 << 20
+"""bytes of a frame that are taken from a server; ours sends 64 KiB"""
+PING_INTERVAL = 30.0
+MISSED_PINGS = 2
+"""pings in a row, the other end silent all the while, after which it is taken for gone"""
+LINGER = 10.0
+"""seconds for which an answer may fail to come after standard input has ended"""
+CLOSE_TIMEOUT = 5.0
+"""seconds that the other end has to answer Close"""
+CONNECT_TIMEOUT = 20.0
+NORMAL, TRY_AGAIN_LATER = 1000, 1013
+CLEAN = (None, NORMAL, 1001, 1005)
+"""codes of a Close (RFC 6455, section 7.4.1) after which there is nothing to say"""
+
+
+def run(
+    url: str, *, headers: Mapping[str, str] | None = None, tls: ssl.SSLContext | None = None, ping_interval: float = PING_INTERVAL
+) -> None:
+    """Until either side has ended. ``url``: ws or wss, the latter with ``tls`` or the system's CAs. Raises Failure."""
+    Tunnel(connect(url, headers or {}, tls), ping_interval).run()
+
+
+def connect(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> Any:
+    """The WebSocket behind ``url``, by the HTTP proxy of the environment where there is one. Raises Failure."""
+    made: Any = websocket.WebSocket(sslopt={"context": tls or ssl.create_default_context()} if url.startswith("wss:") else None)
+    try:
+        made.connect(
+            url,
+            header=dict(headers),
+            timeout=CONNECT_TIMEOUT,
+            suppress_origin=True,  # which is a browser's
+            redirect_limit=0,  # the headers may hold a token
+        )
+    except websocket.WebSocketBadStatusException as error:
+        raise _refusal(error.status_code, error.resp_body) from None
+    except ssl.SSLCertVerificationError as error:
+        raise Unreachable(
+            f"The certificate of the hub cannot be verified: {printable(error.verify_message, 200)}. If its CA is a private one, "
+            "name the CA's file with --ca-file.",
+            code="CERTIFICATE_INVALID",
+        ) from None
+    except WebSocketAddressException:
+        raise Unreachable("There is no such host: the name of the hub leads nowhere from this network.") from None
+    except WebSocketProxyException as error:
+        raise Unreachable(f"The HTTP proxy of this network did not let us through: {printable(str(error), 200)}") from None
+    except websocket.WebSocketTimeoutException:
+        raise Unreachable("The hub does not answer.") from None
+    except (OSError, ValueError, websocket.WebSocketException) as error:
+        raise Unreachable(f"No connection to the hub: {printable(str(error), 200)}") from None
+    made.frame_buffer = _BoundedFrames(made.frame_buffer.recv, True)
+    if isinstance(made.sock, ssl.SSLSocket):
+        made.sock = _SharedTLS(made.sock)
+    else:
+        made.sock.settimeout(None)
+    return made
+
+
+def _refusal(status: int, body: bytes | None) -> Failure:
+    """What an HTTP status in place of the WebSocket means; with the server's own sentence if it sent one."""
+    said = ""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        said = printable(str(json.loads(body or b"")["message"]), 300)
+    if status == 401:
+        return LoginNeeded(said or "The hub does not know this token (any more). Run: jhssh login")
+    if status == 404:
+        return Failure(said or "There is no tunnel at this address: the hub has none, or no server runs.", code="NO_TUNNEL")
+    if status in (502, 503, 504):
+        return Unreachable(said or "SSH is not available at this hub right now. Try again later.")
+    return Failure(said or f"The hub refused the tunnel (HTTP {status}).", code="REFUSED")
+
+
+class Tunnel:
+    """One run of the command: a thread reads standard input, one pings, this one writes standard output."""
+
+    def __init__(self, connection: Any, ping_interval: float) -> None:
+        """``connection``: as :func:`connect` made it."""
+        self._connection, self._socket, self._ping_interval = connection, connection.sock, ping_interval
+        self._over = threading.Event()
+        self._closing = False
+        self._failure: Failure | None = None
+        self._heard = time.monotonic()
+        self._writing = False
+        self._to_answer: bytes | None = None
+        """what the last unanswered ping said"""
+        self._wake = threading.Condition()
+
+    def run(self) -> None:
+        """Raises Failure."""
+        for part in (self._send_input, self._keep_alive):
+            threading.Thread(target=part, daemon=True).start()
+        try:
+            self._receive()
+        finally:
+            self._over.set()
+            with contextlib.suppress(OSError):
+                self._socket.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def _receive(self) -> None:
+        """What the other end says, until it ends."""
+        while True:
+            try:
+                frame = self._connection.frame_buffer.recv_frame()
+            except (OSError, ValueError, websocket.WebSocketException) as error:
+                if not self._closing:
+                    self._failure = Unreachable(f"The connection to the hub was lost: {printable(str(error), 200)}", code="LOST")
+                return
+            self._heard = time.monotonic()
+            if frame.opcode in (ABNF.OPCODE_BINARY, ABNF.OPCODE_CONT):
+                if not frame.data and frame.opcode == ABNF.OPCODE_BINARY and frame.fin:
+                    self._close()  # it has no more to say, which some proxies do not tell by a Close
+                elif not self._write(frame.data):
+                    self._close()
+                    return
+            elif frame.opcode == ABNF.OPCODE_PING:
+                with self._wake:
+                    self._to_answer = frame.data
+                    self._wake.notify()
+            elif frame.opcode == ABNF.OPCODE_CLOSE:
+                self._failure = _reason(frame.data)
+                self._send(frame.data[:2], ABNF.OPCODE_CLOSE)
+                return
+            elif frame.opcode == ABNF.OPCODE_TEXT:
+                self._failure = Failure("What answered is no tunnel: it sent text.", code="NO_TUNNEL")
+                self._close()
+                return
+
+    def _write(self, data: bytes) -> bool:
+        """False: nobody reads standard output any more."""
+        view = memoryview(data)
+        self._writing = True
+        try:
+            while view:
+                view = view[os.write(1, view) :]
+        except OSError:
+            return False
+        self._writing, self._heard = False, time.monotonic()
+        return True
+
+    def _send_input(self) -> None:
+        """Standard input, to its end; what is answered to that still has some time to come."""
+        while True:
+            try:
+                data = os.read(0, READ_SIZE)
+            except OSError:
+                data = b""
+            if not data:
+                break
+            if not self._send(data, ABNF.OPCODE_BINARY):
+                return
+        while time.monotonic() < self._heard + LINGER and not self._over.is_set() and not _output_closed(0.1):
+            pass
+        if not self._over.is_set():
+            self._close()
+
+    def _keep_alive(self) -> None:
+        """Pings, and answers those of the other end: not in the thread that reads, which must never wait for what is sent."""
+        missed, due = 0, time.monotonic() + self._ping_interval
+        while not self._over.is_set():
+            with self._wake:
+                self._wake.wait_for(lambda: self._to_answer is not None, max(0.0, due - time.monotonic()))
+                answer, self._to_answer = self._to_answer, None
+            if answer is not None:
+                self._send(answer, ABNF.OPCODE_PONG)
+            now = time.monotonic()
+            if now < due:
+                continue
+            # Who cannot write what came does not read on: that is not the other end's silence.
+            missed = 0 if self._writing or self._heard > now - self._ping_interval else missed + 1
+            if missed >= MISSED_PINGS:
+                self._failure = Unreachable("The connection to the hub was lost: nothing comes any more.", code="LOST")
+                self._closing = True
+                self._break()
+                return
+            self._send(b"", ABNF.OPCODE_PING)
+            due = now + self._ping_interval
+
+    def _send(self, data: bytes, opcode: int) -> bool:
+        """False: it is too late. The thread that reads learns why."""
+        try:
+            self._connection.send(data, opcode)
+        except (OSError, ValueError, websocket.WebSocketException):
+            return False
+        return True
+
+    def _close(self) -> None:
+        """Says that there is no more from here; the answer to that has a bounded time."""
+        self._closing = True
+        timer = threading.Timer(CLOSE_TIMEOUT, self._break)
+        timer.daemon = True
+        timer.start()
+        self._send(NORMAL.to_bytes(2, "big"), ABNF.OPCODE_CLOSE)
+
+    def _break(self) -> None:
+        """Ends the wait of the thread that reads."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(2)
+
+
+def _reason(close: bytes) -> Failure | None:
+    """What a Close that the other end began says (RFC 6455, section 5.5.1)."""
+    code = int.from_bytes(close[:2], "big") if len(close) >= 2 else None
+    if code in CLEAN:
+        return None
+    said = printable(close[2:].decode("utf-8", "replace"), 125)
+    if code == TRY_AGAIN_LATER:
+        return Unreachable(f"The other end took no connection: {said or 'it is busy'}. Try again later.", code="TRY_AGAIN_LATER")
+    return Failure(f"The other end closed the tunnel ({code}{f': {said}' if said else ''}).", code="CLOSED")
+
+
+def _output_closed(wait: float) -> bool:
+    """Waits, and tells whether whoever read standard output is gone; where that can't be asked, no."""
+    if not hasattr(select, "poll"):
+        time.sleep(wait)
+        return False
+    poll = select.poll()
+    poll.register(1, 0)
+    return bool(poll.poll(wait * 1000))
+
+
+class _BoundedFrames(frame_buffer):
+    """What a frame says of its length is not believed without measure."""
+
+    def recv_length(self) -> None:
+        super().recv_length()
+        if self.length is None or self.length > MAX_FRAME:
+            raise websocket.WebSocketException("a frame was too long")
+
+
+class _SharedTLS:
+    """A TLS socket for one thread that reads and others that write: OpenSSL's connections are for one at a time, so none waits
+    while it holds it."""
+
+    def __init__(self, inner: ssl.SSLSocket) -> None:
+        inner.setblocking(False)
+        self._inner, self._lock = inner, threading.Lock()
+
+    def recv(self, size: int) -> bytes:
+        return bytes(self._when_possible(lambda: self._inner.recv(size)))
+
+    def send(self, data: bytes) -> int:
+        return int(self._when_possible(lambda: self._inner.send(data)))
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def shutdown(self, how: int) -> None:
+        socket.socket.shutdown(self._inner, how)  # SSLSocket's own would have what is still read go past TLS
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _when_possible(self, call: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                with self._lock:
+                    return call()
+            except ssl.SSLWantReadError:
+                select.select([self._inner], [], [])
+            except ssl.SSLWantWriteError:
+                select.select([], [self._inner], [])
+
+
+def main(argv: list[str]) -> int:
+    """``python -m jhssh_ext.client.websocket_stdio URL [CA-FILE]``: the tunnel alone."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as in sftp's ssh
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        run(argv[0], tls=ssl.create_default_context(cafile=argv[1]) if len(argv) > 1 else None)
+    except Failure as failure:
+        sys.stderr.write(f"jhssh: {failure.sentence}\n")
+        return failure.status
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
