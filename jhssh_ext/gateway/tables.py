@@ -5,7 +5,7 @@ Nothing here opens anything by itself: keys are public, codes and nonces are kep
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Float, Index, Integer, String, Text
+from sqlalchemy import BigInteger, Boolean, Float, Index, Integer, String, Text, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAME = String(255)
@@ -105,6 +105,8 @@ class Approval(Base):
     """what a ``jhssh login`` says that it is"""
     user_created: Mapped[str] = mapped_column(String(64), default="", server_default="")
     """the Hub's "created" of the user who approved a ``jhssh login``"""
+    by_proxy: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    """the address is what a proxy says of the client, not the peer of its connection"""
 
 
 class ClientToken(Base):

@@ -198,11 +198,13 @@ def terminal(site: Site, tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     """Someone's terminal, where ``ssh NAME@hub`` was typed: ``terminal("alice")``, at the address HOME unless said otherwise."""
     terminals: list[Terminal] = []
 
-    def make(name: str, *, key: KeyPair | None = None, address: str = HOME, gateway: GatewayProcess | None = None) -> Terminal:
+    def make(
+        name: str, *, key: KeyPair | None = None, address: str = HOME, gateway: GatewayProcess | None = None, proxy: str = ""
+    ) -> Terminal:
         gateway = gateway or site.gateway
         client = SSHClient(
             tmp_path / f"terminal-{len(terminals)}", port=gateway.ssh_port, host_key=gateway.host_key, user=name, key=key,
-            browser=True, options=[f"BindAddress {address}"], mark=site.hub.mark,
+            browser=True, options=[f"ProxyCommand {proxy}" if proxy else f"BindAddress {address}"], mark=site.hub.mark,
         )  # fmt: skip
         ssh = pexpect.spawn(
             "ssh", ["-F", str(client.config), "-tt", HOST, "echo in as owner"],

@@ -312,7 +312,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         try:
             if not services.failures.spend(self._address):
                 raise TooManyAttempts
-            challenge = await prompt.ask(self._name, self._address)
+            challenge = await prompt.ask(self._name, self._address, by_proxy=not self._ask_peer)
         except JHSSHError as error:
             if isinstance(error, Unavailable):
                 services.log.warning("No approval in the browser for %s: %s", printable(self._address), error)

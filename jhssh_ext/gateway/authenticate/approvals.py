@@ -64,6 +64,8 @@ class Request:
     """what a ``jhssh login`` says that it is; empty for SSH connections"""
     user_created: str = ""
     """of the user who approved a ``jhssh login``"""
+    by_proxy: bool = False
+    """the address is what a proxy says, and any process on the proxy's machine can say the same: it spares no number"""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class Approvals:
         address: str,
         offered: Iterable[PublicKey],
         *,
+        by_proxy: bool = False,
         client: str = "",
         handle: str = "",
     ) -> tuple[str, str]:
@@ -122,6 +125,7 @@ class Approvals:
             handle_digest=self._digest("handle", handle) if handle else "",
             client=client[:255],
             user_created="",
+            by_proxy=by_proxy,
         )  # fmt: skip
 
         def work(session: Session) -> None:
@@ -342,4 +346,5 @@ def _request(row: Approval) -> Request:
         expires=row.expires,
         client=row.client,
         user_created=row.user_created,
+        by_proxy=row.by_proxy,
     )

@@ -44,7 +44,9 @@ class BrowserLogin:
         """Seconds from the request to its end."""
         return self.approvals.bounds.timeout
 
-    async def ask(self, login_name: str, address: str, offered: Iterable[PublicKey]) -> tuple[str, str]:
+    async def ask(
+        self, login_name: str, address: str, offered: Iterable[PublicKey], *, by_proxy: bool = False
+    ) -> tuple[str, str]:
         """The id of a new request, and what to show in the terminal; the caller says :meth:`end` when the connection is gone.
 
         The same for every login name that a user can have. Raises KeyUnknown for others, TooManyAttempts, DatabaseUnavailable.
@@ -52,7 +54,7 @@ class BrowserLogin:
         found = candidates(login_name, self._separator)
         if not found:
             raise KeyUnknown
-        id, code = await self.approvals.ask(login_name, found[-1], address, offered)
+        id, code = await self.approvals.ask(login_name, found[-1], address, offered, by_proxy=by_proxy)
         self._there.add(id)
         if self._task is None:
             self._task = asyncio.create_task(self._watch())

@@ -1,8 +1,7 @@
 """``jhssh login``: a program on a laptop asks for a token, and its user approves that in the browser.
 
-As a login by SSH (approvals.py), but no user is named: it is whose who types the code. So the code is not enough: a number that
-the page shows after the approval has to be typed where the program runs, always. No address spares that: the program's is what
-a proxy says, and on one machine with the gateway any user server can say the same.
+As a login by SSH (approvals.py), but no user is named: it is of whoever types the code. The code is not enough: a number that the
+page shows after the approval has to be typed where the program runs, always.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class ClientLogins:
     async def ask(self, client: str, address: str) -> Asked:
         """``address`` is empty where it is not known. Raises TooManyAttempts."""
         handle, said = secrets.token_urlsafe(32), printable(client, MAX_CLIENT).strip() or "a program without a name"
-        _, code = await self._approvals.ask("", UserServer(""), address, (), client=said, handle=handle)
+        _, code = await self._approvals.ask("", UserServer(""), address, (), by_proxy=True, client=said, handle=handle)
         return Asked(handle, shown(code), self._approvals.bounds.timeout)
 
     async def answer(self, handle: str, number: str | None) -> Granted | str:

@@ -38,7 +38,8 @@ class ApprovalPage(Page):
         return self.site.proxies.client(self.request.remote_ip or "", self.request.headers.get_list("X-Forwarded-For"))
 
     def same_address(self, request: Request) -> bool:
-        return self.site.proxies.same(request.address, self.browser_address)
+        """Of addresses that nobody can claim."""
+        return not request.by_proxy and self.site.proxies.same(request.address, self.browser_address)
 
 
 class CodePage(ApprovalPage):
@@ -89,7 +90,7 @@ class DecisionPage(ApprovalPage):
 
     async def _approve(self, request: Request) -> None:
         approvals, user = self.browser_login.approvals, self.viewer.name
-        if request.client or not self.same_address(request):
+        if not self.same_address(request):
             created = (await self._user()).created if request.client else ""
             number = await approvals.approve_by_number(user, request.id, created=created)
             if number is None:

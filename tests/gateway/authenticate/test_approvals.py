@@ -101,6 +101,13 @@ async def test_only_who_typed_the_code_decides(approvals: Approvals) -> None:
     assert await approvals.approve("alice", id)
 
 
+async def test_whose_address_a_proxy_says_is_marked(approvals: Approvals) -> None:
+    id, _ = await asked(approvals)
+    through, _ = await approvals.ask("alice", ALICE, "192.0.2.7", (), by_proxy=True)
+    found = await approvals.look([id, through])
+    assert (found[id].by_proxy, found[through].by_proxy) == (False, True)
+
+
 async def test_there_is_one_decision(approvals: Approvals) -> None:
     id = await claimed(approvals)
     assert await approvals.deny("alice", id)

@@ -17,6 +17,7 @@ def upgrade() -> None:
         approvals.add_column(sa.Column("handle_digest", sa.String(length=64), server_default="", nullable=False))
         approvals.add_column(sa.Column("client", sa.String(length=255), server_default="", nullable=False))
         approvals.add_column(sa.Column("user_created", sa.String(length=64), server_default="", nullable=False))
+        approvals.add_column(sa.Column("by_proxy", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.create_index(op.f("ix_approvals_handle_digest"), "approvals", ["handle_digest"], unique=False)
     op.create_table(
         "client_tokens",
@@ -42,6 +43,7 @@ def downgrade() -> None:
     op.drop_table("client_tokens")
     op.drop_index(op.f("ix_approvals_handle_digest"), table_name="approvals")
     with op.batch_alter_table("approvals") as approvals:
+        approvals.drop_column("by_proxy")
         approvals.drop_column("user_created")
         approvals.drop_column("client")
         approvals.drop_column("handle_digest")
