@@ -1,4 +1,4 @@
-"""The gateway's JSON API for the ``jhssh`` command, strict: whatever it does not expect is answered 400 and noted in ``complaints``."""
+"""The gateway's JSON API for the ``jhssh`` command, strict: what it does not expect is answered 400 and noted in ``complaints``."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
         return ways[self.command, path]()
 
-    do_GET = do_POST = do_DELETE = do_PUT = _serve
+    do_GET = do_POST = do_DELETE = _serve  # noqa: N815  the base class's names
 
 
 @contextmanager
