@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +81,8 @@ def folder() -> Path:
 
 def write_private(path: Path, text: str) -> None:
     """Whole or not at all, readable by its owner alone. Raises Failure."""
+    import tempfile  # here: `jhssh proxy` writes nothing
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600

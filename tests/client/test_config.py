@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import subprocess
 import sys
@@ -264,20 +263,14 @@ def test_nobody_logged_in(laptop: Laptop) -> None:
 def test_the_command_is_found_wherever_it_is(
     tmp_path: Path, logged_in: Laptop, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    program = tmp_path / where / "jhssh"
+    program, out = tmp_path / where / "jhssh", tmp_path / "out"
     program.parent.mkdir()
     program.write_text('#!/bin/sh\necho "$0 $*" >"$OUT"\nexit 1\n')
     program.chmod(0o755)
     monkeypatch.setattr("sys.argv", [str(program)])
+    monkeypatch.setenv("OUT", str(out))
     logged_in.good("config", "--write")
-    monkeypatch.setattr("sys.argv", ["pytest"])
-    out = tmp_path / "out"
-    subprocess.run(
-        ["ssh", "-F", str(logged_in.ssh / "config"), "alice.hub"],
-        env={**os.environ, "OUT": str(out)},
-        capture_output=True,
-        timeout=30,
-    )
+    subprocess.run(["ssh", "-F", str(logged_in.ssh / "config"), "alice.hub"], capture_output=True, timeout=30, check=False)
     assert out.read_text() == f"{program} proxy alice.hub\n"
 
 
