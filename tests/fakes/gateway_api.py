@@ -1,4 +1,4 @@
-"""The gateway's JSON API for the ``jhssh`` command, strict: what it does not expect is answered 400 and noted in ``complaints``."""
+"""The gateway's JSON API for the ``jhssh`` command, strict: what it does not expect is answered 400, and noted."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class FakeGateway:
         """what becomes of a login: ``number``, ``denied``, ``expired``, ``waiting``, or ``away`` once, then ``number``"""
         self.tokens: dict[str, str] = {}
         """token → ``good`` or ``TOKEN_EXPIRED``"""
+        self.expires = int(time.time()) + 30 * 86400
         self.revoked: list[str] = []
         self.clients: list[str] = []
         self.keys: dict[str, dict[str, Any]] = {}
@@ -67,7 +68,7 @@ class FakeGateway:
     def me(self) -> dict[str, Any]:
         return {
             "user": self.user,
-            "expires": int(time.time()) + 30 * 86400,
+            "expires": self.expires,
             "separator": "+",
             "connect": self.connect,
             "servers": [self.servers[name] for name in sorted(self.servers)],
@@ -96,7 +97,7 @@ class FakeGateway:
             return 410, {"message": "Nobody approved this login in time.", "code": "APPROVAL_EXPIRED"}
         if self.approval == "waiting":
             return 202, {"status": "waiting"}
-        return 200, {"token": self.new_token(), "user": self.user, "expires": int(time.time()) + 30 * 86400}
+        return 200, {"token": self.new_token(), "user": self.user, "expires": self.expires}
 
     def add_keys(self, body: Any) -> tuple[int, Any]:
         try:
