@@ -148,6 +148,7 @@ class JHSSHExtension(ExtensionApp):
                 "host_key": self._gateway_host_key.line if self._gateway_host_key else "",
                 "host_key_fingerprint": self._gateway_host_key.fingerprint if self._gateway_host_key else "",
                 "gateway_path": gateway_path(given.gateway_url),
+                "tunnel_url": given.tunnel_url,
             },
             "tunnel": await self.tunnel_ends.status(),
             "version": __version__,

@@ -106,6 +106,15 @@ def test_the_environment_of_a_server(make_spawner: MakeSpawner, user_ca_key: str
     assert (found.connect_host, found.connect_port, found.login_name) == ("hub.example.org", 2222, "alice+gpu")
 
 
+def test_the_way_over_https_is_told_to_the_server(make_spawner: MakeSpawner) -> None:
+    url = "wss://hub.example.org/services/ssh/tunnel"
+    assert environment(make_spawner(config={"ssh_tunnel_url": url})).tunnel_url == url
+    assert environment(make_spawner()).tunnel_url == ""
+    for wrong in ("https://hub.example.org/", "wss://", "wss://hub/ -o x", "wss://hub/'x", "wss://hub/\n"):
+        with pytest.raises(TraitError, match="ssh_tunnel_url"):
+            make_spawner(config={"ssh_tunnel_url": wrong})
+
+
 def test_the_rest_of_the_environment_stays(make_spawner: MakeSpawner) -> None:
     spawner = make_spawner()
     spawner.environment = {"FROM_ADMIN": "1", "JHSSH_PRINCIPAL": "not ours"}

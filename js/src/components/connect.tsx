@@ -1,15 +1,26 @@
 /** Commands to copy and links that open editors. */
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
-import { configBlock, editors, knownHostsLine, rsyncCommand, sftpCommand, sshCommand, type ITarget } from '../connect';
+import {
+  configBlock,
+  editors,
+  knownHostsLine,
+  rsyncCommand,
+  setUpCommands,
+  sftpCommand,
+  sshCommand,
+  type ITarget
+} from '../connect';
+import type { IHub } from '../tokens';
 import { CopyField } from './copyField';
 
 interface IProps {
   target: ITarget | null;
+  hub: IHub | null;
   trans: TranslationBundle;
 }
 
-export function Connect({ target, trans }: IProps): JSX.Element {
+export function Connect({ target, hub, trans }: IProps): JSX.Element {
   if (!target) {
     return (
       <p className="jhssh-Hint">
@@ -20,6 +31,21 @@ export function Connect({ target, trans }: IProps): JSX.Element {
   const known = knownHostsLine(target);
   return (
     <>
+      {target.tunnel && (
+        <>
+          <p className="jhssh-Hint">
+            {trans.__('Here SSH goes through HTTPS: by the jhssh command, or by websocat with what follows it.')}
+          </p>
+          {hub && (
+            <CopyField
+              label={trans.__('The jhssh command')}
+              text={setUpCommands(hubUrl(hub))}
+              trans={trans}
+              shape="block"
+            />
+          )}
+        </>
+      )}
       <CopyField label={trans.__('Command')} text={sshCommand(target)} trans={trans} />
       <CopyField label={trans.__('Files, by sftp')} text={sftpCommand(target)} trans={trans} />
       <CopyField label={trans.__('A folder, by rsync')} text={rsyncCommand(target)} trans={trans} />
@@ -39,4 +65,9 @@ export function Connect({ target, trans }: IProps): JSX.Element {
       </ul>
     </>
   );
+}
+
+/** As browsers reach it, with its base URL. */
+function hubUrl(hub: IHub): string {
+  return new URL(hub.home, window.location.href).href.replace(/hub\/home$/, '');
 }
