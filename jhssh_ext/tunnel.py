@@ -57,18 +57,18 @@ class Tunnel:
 
     async def run(self) -> None:
         """Until either end is gone. What the inner end still had is sent then; its socket is closed."""
-        tasks = [asyncio.create_task(part()) for part in (self._send, self._watch, self._over.wait)]
+        tasks: list[asyncio.Future[Any]] = [asyncio.create_task(part()) for part in (self._send, self._watch, self._over.wait)]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._over.set()
-            if self._delivery is not None:
-                self._delivery.cancel()
-                await asyncio.wait([self._delivery])
-            for task in tasks:
-                task.cancel()
-            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-            self._inner.close()
+            waiting = [*tasks, self._delivery] if self._delivery is not None else tasks
+            for part in waiting:
+                part.cancel()
+            try:
+                outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+            finally:
+                self._inner.close()
         for outcome in outcomes:
             if isinstance(outcome, Exception) and not isinstance(outcome, OSError):
                 raise outcome
@@ -80,11 +80,16 @@ class Tunnel:
         if self._over.is_set():
             return
         self._delivery = asyncio.ensure_future(self._loop.sock_sendall(self._inner, message))
-        # Either it takes no more, of which the reading side learns what it still has to say; or the tunnel is over.
-        with contextlib.suppress(OSError, asyncio.CancelledError):
+        try:
             await self._delivery
-        self._delivery = None
-        self.heard()
+        except OSError:
+            pass  # it takes no more, but may have something to say yet, after which the tunnel ends
+        except asyncio.CancelledError:
+            if not self._over.is_set():
+                raise
+        finally:
+            self._delivery = None
+            self.heard()
 
     def heard(self) -> None:
         """The other end lives: a message, a ping or a pong came."""

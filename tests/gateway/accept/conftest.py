@@ -121,6 +121,7 @@ class Door:
     keys: dict[UserServer, set[PublicKey]]
     key: asyncssh.SSHKey
     data: list[int]
+    options: asyncssh.SSHServerConnectionOptions
 
     def register(self, target: UserServer, key: asyncssh.SSHKey) -> None:
         self.keys.setdefault(target, set()).add(parse_line(key.export_public_key().decode()))
@@ -219,7 +220,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     options = await make_options(server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")], login_timeout=20)
     listener = await loop.create_server(lambda: ClientConnection(loop, options, services), "127.0.0.1", 0)
     key = asyncssh.generate_private_key("ssh-ed25519")
-    made = Door(listener.sockets[0].getsockname()[1], hub, starter, services, record, fetches, keys, key, activity.data)
+    made = Door(listener.sockets[0].getsockname()[1], hub, starter, services, record, fetches, keys, key, activity.data, options)
     yield made
     listener.close()
     for connection in list(services.connections):
