@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -200,11 +201,22 @@ def test_where_sshd_does_not_run_it_is_said_so(tmp_path: Path, credentials: Cred
         assert "can't be used" in json.loads(body)["message"]
 
 
-def test_where_nothing_listens_the_gateway_is_told(tmp_path: Path, credentials: Credentials) -> None:
-    given = replace(credentials.environment(free_port()), sshd="sidecar", public_host_key="ssh-ed25519 AAAA")
-    with jupyter_server(tmp_path, given) as running:
-        status, body = refusal(running, signed())
-        assert (status, json.loads(body)["code"]) == (503, "SERVER_UNREACHABLE")
+def test_where_a_sidecar_runs_sshd_that_is_what_the_gateway_reaches(tmp_path: Path, credentials: Credentials) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sidecar:
+        port = sidecar.getsockname()[1]
+        given = replace(
+            credentials.environment(port), sshd="sidecar", public_host_key="ssh-ed25519 AAAA", listen_address="0.0.0.0"
+        )
+        with jupyter_server(tmp_path, given) as running:
+            with opened(running, signed()) as ws:
+                sidecar.settimeout(20)
+                there, _ = sidecar.accept()
+                with there:
+                    there.sendall(b"SSH-2.0-sidecar\r\n")
+                    assert ws.recv() == b"SSH-2.0-sidecar\r\n"
+            sidecar.close()
+            status, body = refusal(running, signed())
+            assert (status, json.loads(body)["code"]) == (503, "SERVER_UNREACHABLE")
 
 
 @pytest.mark.parametrize("by", ["the Hub", "a setting"])
