@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pexpect
 import pytest
 from playwright.sync_api import expect
 
 from jhssh_ext.public_keys import parse_line
 
 from ..harness.chromium import shoot
-from ..harness.hub import Answer, request
+from ..harness.hub import ROOT, Answer, request
 from ..harness.processes import wait_until
 from ..harness.ssh import KeyPair
 from .conftest import Person, Site, Terminal
@@ -272,3 +275,47 @@ def test_the_page_shows_the_way_over_443_where_the_port_is_closed(person: Someon
             expect(alice.page.get_by_text(str(behind.ssh_port))).to_have_count(0)
         finally:
             site.balancer.targets = [site.page_gateway.http_port]
+
+
+def test_the_command_itself(person: Someone, site: Site, tmp_path: Path) -> None:
+    """jhssh login, on a terminal: code, number, and whose login it is."""
+    lena = person("lena")
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config"), "TERM": "xterm",
+        "PYTHONPATH": str(ROOT), "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+        **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
+    }  # fmt: skip
+
+    def jhssh(*arguments: str) -> pexpect.spawn[str]:
+        return pexpect.spawn(
+            sys.executable, ["-m", "jhssh_ext.client", *arguments], env=environment, encoding="utf-8", timeout=30,
+            dimensions=(40, 200), cwd=str(tmp_path),
+        )  # fmt: skip
+
+    login = jhssh("login", site.hub.url)
+    try:
+        login.expect("([B-Z]{4}-[B-Z]{4})")
+        assert login.match is not None
+        lena.types(str(login.match[1]))
+        expect(lena.page.get_by_text("jhssh 0.")).to_be_visible()
+        lena.presses("Approve")
+        login.expect("Number that the browser shows")
+        number = lena.page.locator("#number").inner_text()
+        login.sendline(str((int(number) + 1) % 1_000_000).zfill(6))
+        login.expect("This is not the number")
+        login.expect("Number that the browser shows")
+        login.sendline(number)
+        login.expect("as lena")
+        login.expect(pexpect.EOF)
+        assert "jhssh_" not in str(login.before)
+    finally:
+        login.close(force=True)
+    assert login.exitstatus == 0
+    listed = jhssh("servers", "list")
+    listed.expect("stopped")
+    listed.close(force=True)
+    logout = jhssh("logout")
+    logout.expect("Logged out")
+    logout.close(force=True)
+    lena.page.goto(f"{site.hub.url}/services/ssh/")
+    expect(lena.page.get_by_role("heading", name="Programs")).to_have_count(0)
