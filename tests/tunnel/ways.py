@@ -1,12 +1,21 @@
-"""Ways through the Hub's own proxy: its two kinds, HTTPS with a private CA, a base URL, subdomains."""
+"""Ways through the Hub's own proxy: either kind of it, HTTPS with a private CA, a base URL, subdomains."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
-from urllib.parse import urlsplit, urlunsplit
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
 
-from ..harness.hub import Hub
+from ..client import certificates
+from ..harness.hub import Answer, Hub, request
+
+LOCALHOST_NAMES = Path(__file__).with_name("localhost_names.py")
 
 
 def tunnel_url(hub: Hub) -> str:
@@ -16,6 +25,85 @@ def tunnel_url(hub: Hub) -> str:
     return urlunsplit((at.scheme.replace("http", "ws"), at.netloc, hub.gateway.prefix + "tunnel", "", ""))
 
 
-def tunnel_command(hub: Hub, *arguments: str, url: str = "") -> str:
+def tunnel_command(hub: Hub, *arguments: str) -> str:
     """For ProxyCommand."""
-    return shlex.join([sys.executable, "-m", "jhssh_ext.client.websocket_stdio", url or tunnel_url(hub), *arguments])
+    return shlex.join([sys.executable, "-m", "jhssh_ext.client.websocket_stdio", tunnel_url(hub), *arguments])
+
+
+@dataclass
+class Way:
+    """How a Hub is set up before it starts, and what leads to its gateway then."""
+
+    prepare: Callable[[Hub], None]
+    command: Callable[[Hub], str] = tunnel_command
+
+
+@contextmanager
+def way(name: str, folder: Path, node_proxy: Path | None) -> Iterator[Way]:
+    """``name``: a proxy (``node``, ``python``) and what is special: ``node-https``, ``python-base_url``, ``node-subdomains``."""
+    kind, _, special = name.partition("-")
+
+    def prepare(hub: Hub) -> None:
+        if kind == "node":
+            assert node_proxy is not None
+            hub.config += f"\nc.ConfigurableHTTPProxy.command = [{str(node_proxy)!r}]\n"
+        if special == "base_url":
+            _under_a_base_url(hub)
+        elif special == "subdomains":
+            _with_subdomains(hub)
+
+    if special == "https":
+        with _private_ca(folder) as (ca_file, server_file):
+            yield Way(lambda hub: (prepare(hub), _with_https(hub, server_file))[0], lambda hub: _with_ca(hub, ca_file))
+    elif special == "subdomains":
+        yield Way(prepare, _to_the_services_domain)
+    else:
+        yield Way(prepare)
+
+
+def _under_a_base_url(hub: Hub) -> None:
+    assert hub.gateway is not None
+    hub.url += "/below/this"
+    hub.gateway.hub_url = hub.url
+    hub.gateway.prefix = "/below/this/services/ssh/"
+
+
+def _with_https(hub: Hub, server_file: Path) -> None:
+    assert hub.gateway is not None
+    hub.url = hub.gateway.hub_url = hub.url.replace("http:", "https:")
+    hub.config += f"\nc.JupyterHub.ssl_key = c.JupyterHub.ssl_cert = {str(server_file)!r}\n"
+
+
+@contextmanager
+def _private_ca(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Which all processes know but the one that is tried: it has to be told."""
+    ca_file, server_file = certificates.make(folder)
+    os.environ["SSL_CERT_FILE"] = str(ca_file)
+    try:
+        yield ca_file, server_file
+    finally:
+        del os.environ["SSL_CERT_FILE"]
+
+
+def _with_ca(hub: Hub, ca_file: Path) -> str:
+    return "env -u SSL_CERT_FILE " + tunnel_command(hub, str(ca_file))
+
+
+def _with_subdomains(hub: Hub) -> None:
+    """Python finds no name below localhost: the Hub is called past the proxy, and user servers by their Host."""
+    assert hub.gateway is not None
+    host = f"hub.localhost:{hub.port}"
+    hub.config += f'\nc.JupyterHub.bind_url = "http://127.0.0.1:{hub.port}/"\nc.JupyterHub.subdomain_host = "http://{host}"\n'
+    hub.gateway.config += f'c.Gateway.hub_host = "http://{host}"\nc.Gateway.public_url = "http://{host}/"\n'
+    hub.url = hub.gateway.hub_url = f"http://127.0.0.1:{hub.hub_port}"
+
+    def server_api(method: str, user: str, path: str, json: Any = None, **_: object) -> Answer:
+        headers = {"Authorization": f"token {hub.token(user)}", "Host": f"{user}.{host}"}
+        return request(method, f"http://127.0.0.1:{hub.port}/user/{quote(user)}/{path}", json=json, headers=headers)
+
+    hub.server_api = server_api  # type: ignore[method-assign]
+
+
+def _to_the_services_domain(hub: Hub) -> str:
+    url = f"ws://ssh--service.hub.localhost:{hub.port}/services/ssh/tunnel"
+    return shlex.join([sys.executable, str(LOCALHOST_NAMES), url])
