@@ -79,7 +79,7 @@ def sections(known: Iterable[hubs.Hub]) -> list[ssh_config.Host]:
     for hub in known:
         of_hub = ssh_config.hosts(hub, tunnel=by_tunnel(hub))
         if not of_hub and hub.kind == hubs.TOKEN:
-            note(f"{hub.name}: no server of yours takes SSH right now. Start one, then run this again: jhssh servers start")
+            note(f"{hub.name}: no server of yours takes SSH right now. See why: jhssh servers list")
         elif not of_hub:
             note(f"{hub.name}: the hub says no way by which ssh could reach it. Ask its admin.")
         found += of_hub
@@ -184,7 +184,8 @@ def _difference(path: Path, before: str, after: str) -> str:
 
 
 def _tell(path: Path, *, changed: bool, sections_: list[ssh_config.Host]) -> None:
-    note(f"{path} {'is written' if changed else 'was already as it should be'}.")
+    state = "is written" if sections_ else "has no hosts of hubs any more"
+    note(f"{path} {state if changed else 'was already as it should be'}.")
     for host in sections_:
         note(f"  ssh {host.name}{'   (through the Hub, port 443)' if host.tunnel and host.hub.kind == hubs.GATEWAY else ''}")
 

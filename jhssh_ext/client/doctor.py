@@ -192,7 +192,8 @@ class Examination:
                     "Start it in the browser to see more.",
                 )
             else:
-                yield Finding(name, OK, f"{server.state}; a login starts it" if not server.pending else server.state)
+                starts = not server.pending and any(each.host_keys for each in (*self.hub.servers, self.hub))
+                yield Finding(name, OK, f"{server.state}; a login starts it" if starts else server.state)
 
     def _port(self) -> Iterator[Finding]:
         hub = self.hub

@@ -70,6 +70,8 @@ def login(
     say(f"Logged in to {hub.url} as {printable(me.user)}{until}.")
     note(f"Here it is called {hub.name}. The token is in the {_place(where)}.")
     steps = ["jhssh keys add", "jhssh config --write", *(f"ssh {each.host}" for each in hub.servers[:1])]
+    if token and not any(server.ready for server in me.servers):
+        steps.insert(0, "jhssh servers start")
     note(f"Next: {', '.join(steps)}")
 
 
@@ -121,7 +123,7 @@ def _approved(hub: hubs.Hub, browser: bool) -> tuple[str, Me]:
     client = Client(hub.service, ca_file=hub.ca_file, plain_http=hub.plain_http)
     who = f"jhssh {__version__} on {printable(socket.gethostname(), 80)}"
     answer = client.request("POST", "api/login", {"client": who})
-    if answer.status in (404, 405) or (answer.status == 200 and answer.json is None):
+    if answer.status != 201 and not _of_a_gateway(answer):
         raise Failure(
             f"There is no SSH gateway at {hub.service}. If the address is right and the hub has none, a token of your own "
             f"and the jhssh-ext extension on your server do as well: jhssh login {hub.url} --token"
@@ -150,6 +152,12 @@ def _approved(hub: hubs.Hub, browser: bool) -> tuple[str, Me]:
     if not TOKEN.fullmatch(token):
         raise Failure("The hub's answer makes no sense to this version of jhssh (token). Update it.")
     return token, Gateway(hub, token).me()
+
+
+def _of_a_gateway(answer: Answer) -> bool:
+    """Or of the Hub, which answers whatever it likes where there is no such service."""
+    found = answer.json
+    return answer.status >= 500 or 300 <= answer.status < 400 or (isinstance(found, dict) and isinstance(found.get("code"), str))
 
 
 def _wait(client: Client, request: str, lasts: float, interval: float) -> dict[str, object]:

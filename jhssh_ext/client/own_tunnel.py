@@ -39,14 +39,20 @@ def _running(hub: hubs.Hub, host: str, failure: Failure | None) -> hubs.KnownSer
     """Started, where it does not run. ``failure``: of a first try, raised again where the server runs. Raises Failure."""
     from . import servers  # here, since it is the rarer way
     from .hub_api import account, remembered
+    from .output import Progress
 
     asked = account(hub)
     me = asked.me()
     server = servers.found(me, host, hub)
     if not server.ready or server.pending:
-        if server.pending != "spawn":
-            asked.start(server.name, {})
-        servers.wait_until_ready(asked, server, START_TIMEOUT)
+        progress = Progress()
+        progress.show(f"Starting your server for {host} …")
+        try:
+            if server.pending != "spawn":
+                asked.start(server.name, {})
+            servers.wait_until_ready(asked, server, START_TIMEOUT, progress)
+        finally:
+            progress.clear()
         me = asked.me()
     elif failure is not None:
         raise failure

@@ -28,6 +28,9 @@ def list_servers(hub: hubs.Hub, *, json: bool = False) -> None:
         return
     rows = [[each.name or "(default)", hosts[each.name], each.state, _ssh(each), each.url] for each in me.servers]
     table(["SERVER", "HOST", "STATE", "SSH", "URL"], rows)
+    for each in me.servers:
+        if each.message:
+            note(f"{hosts[each.name]}: {each.message}")
 
 
 def start(hub: hubs.Hub, name: str, options: list[str], *, timeout: float, wait: bool = True) -> None:
@@ -40,14 +43,20 @@ def start(hub: hubs.Hub, name: str, options: list[str], *, timeout: float, wait:
     if server.ready and not server.pending:
         say(f"{_called(server)} runs already." + (" Its options were not changed: stop it first." if wanted else ""))
         return
-    asked.start(server.name, wanted)
-    if not wait:
+    progress = Progress()
+    progress.show(f"{_called(server)} is starting …")  # a Hub may keep the answer back for ten seconds
+    try:
+        asked.start(server.name, wanted)
+        ready = wait_until_ready(asked, server, timeout, progress) if wait else None
+    finally:
+        progress.clear()
+    if ready is None:
         say(f"{_called(server)} is being started.")
         return
-    ready = wait_until_ready(asked, server, timeout)
-    say(f"{_called(ready)} runs: ssh {host}")
     if ready.ssh is False:
-        note(f"SSH is off for it. {ready.message}".rstrip())
+        say(f"{_called(ready)} runs, and SSH is off for it. {ready.message}".rstrip())
+    else:
+        say(f"{_called(ready)} runs: ssh {host}")
 
 
 def stop(hub: hubs.Hub, name: str, *, timeout: float, wait: bool = True) -> None:
@@ -75,29 +84,25 @@ def stop(hub: hubs.Hub, name: str, *, timeout: float, wait: bool = True) -> None
     say(f"{_called(server)} is stopped.")
 
 
-def wait_until_ready(asked: Account, server: Server, timeout: float) -> Server:
+def wait_until_ready(asked: Account, server: Server, timeout: float, progress: Progress) -> Server:
     """Raises Failure with what the hub said where the start failed."""
-    began, progress, seen = time.monotonic(), Progress(), False
-    try:
-        while True:
-            now = asked.me().server(server.name)
-            waited = time.monotonic() - began
-            if now is not None and now.ready and not now.pending:
-                return now
-            if now is not None and now.pending:
-                seen = True
-            # A message of an earlier start stays until this one begins.
-            elif now is not None and now.message and (seen or now.message != server.message or waited > NOT_BEGUN):
-                raise Failure(f"{_called(server)} could not be started: {now.message}", code="SPAWN_FAILED")
-            elif seen or waited > NOT_BEGUN:
-                raise Failure(f"{_called(server)} could not be started. Start it in the browser to see why.", code="SPAWN_FAILED")
-            if waited > timeout:
-                raise Unreachable(f"{_called(server)} is not ready after {timeout:.0f} s. See: jhssh servers list")
-            message = f": {now.message}" if now is not None and now.pending and now.message else ""
-            progress.show(f"{_called(server)} is {now.state if seen and now is not None else 'starting'}{message} …")
-            time.sleep(INTERVAL)
-    finally:
-        progress.clear()
+    began, seen = time.monotonic(), False
+    while True:
+        now = asked.me().server(server.name)
+        waited = time.monotonic() - began
+        if now is not None and now.ready and not now.pending:
+            return now
+        if now is not None and now.pending:
+            seen = True
+        # A message of an earlier start stays until this one begins.
+        elif now is not None and now.message and (seen or now.message != server.message or waited > NOT_BEGUN):
+            raise Failure(f"{_called(server)} could not be started: {now.message}", code="SPAWN_FAILED")
+        elif seen or waited > NOT_BEGUN:
+            raise Failure(f"{_called(server)} could not be started. Start it in the browser to see why.", code="SPAWN_FAILED")
+        if waited > timeout:
+            raise Unreachable(f"{_called(server)} is not ready after {timeout:.0f} s. See: jhssh servers list")
+        progress.show(f"{_called(server)} is starting …")
+        time.sleep(INTERVAL)
 
 
 def found(me: Me, name: str, hub: hubs.Hub) -> Server:
