@@ -16,7 +16,7 @@ from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Enum, Float, Int, Unicode
 
 from .. import __version__
-from ..errors import KeyRefused
+from ..errors import KeyRefused, StoreUnusable
 from ..payloads import SIDECAR, ServerEnvironment
 from ..public_keys import PublicKey, listed_key
 from . import handlers, sshd
@@ -187,7 +187,8 @@ class JHSSHExtension(ExtensionApp):
         return SSHD(given, setup, implementation=self.implementation, sftp=self.sftp, log=self.log)
 
     async def _keys_changed(self) -> None:
-        await self.tunnel_ends.keys_changed()
+        with contextlib.suppress(StoreUnusable):  # the change is made; who opens the next tunnel is told
+            await self.tunnel_ends.keys_changed()
         if self.push is not None:
             await self.push.keys_changed()
 

@@ -107,8 +107,12 @@ class OwnSSHD(SSHD):
     def _write_keys(self, runtime: RuntimeDir) -> None:
         """Without options and comments: what was parsed, and nothing else."""
         keys, _ignored = self._store.read()
-        with contextlib.suppress(FileNotFoundError):  # sshd has ended meanwhile
+        try:
             runtime.replace(AUTHORIZED_KEYS, "".join(" ".join(each.key.line.split()[:2]) + "\n" for each in keys))
+        except FileNotFoundError:  # sshd has ended meanwhile
+            return
+        except OSError as error:
+            raise StoreUnusable(f"The keys can't be given to sshd: {error.strerror}.") from None
 
 
 def account() -> str:

@@ -1,4 +1,4 @@
-"""The short table where no TCP leads to a user server's sshd: by the WebSocket of its extension, with either sshd."""
+"""The short table where TCP does not lead to a user server's sshd: by the WebSocket of its extension. And clients that vanish."""
 
 from __future__ import annotations
 
@@ -8,9 +8,21 @@ import pytest
 
 from ..conformance.short_table import *  # noqa: F403
 from ..conformance.targets import Target, find_program
+from ..conformance.test_vanishing import (
+    test_nothing_is_left_of_a_client_that_vanished,
+    test_nothing_is_left_of_a_client_that_vanished_while_input_waited,
+    test_nothing_is_left_of_a_client_that_vanished_while_output_waited,
+    test_reader_that_stops_gets_every_byte_and_nothing_grows,
+)
 from ..conformance.through_gateway import through_gateway
 from .closed_port import CLOSED_PORT
 
+__all__ = [
+    "test_nothing_is_left_of_a_client_that_vanished",
+    "test_nothing_is_left_of_a_client_that_vanished_while_input_waited",
+    "test_nothing_is_left_of_a_client_that_vanished_while_output_waited",
+    "test_reader_that_stops_gets_every_byte_and_nothing_grows",
+]
 pytestmark = pytest.mark.slow
 
 
