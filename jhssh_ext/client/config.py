@@ -187,7 +187,7 @@ def _tell(path: Path, *, changed: bool, sections_: list[ssh_config.Host]) -> Non
     state = "is written" if sections_ else "has no hosts of hubs any more"
     note(f"{path} {state if changed else 'was already as it should be'}.")
     for host in sections_:
-        note(f"  ssh {host.name}{'   (through the Hub, port 443)' if host.tunnel and host.hub.kind == hubs.GATEWAY else ''}")
+        note(f"  ssh {host.name}{'   (through the Hub)' if host.tunnel and host.hub.kind == hubs.GATEWAY else ''}")
 
 
 def _slashes(path: Path) -> str:

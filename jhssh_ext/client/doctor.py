@@ -192,7 +192,7 @@ class Examination:
                     "Start it in the browser to see more.",
                 )
             else:
-                starts = not server.pending and any(each.host_keys for each in (*self.hub.servers, self.hub))
+                starts = not server.pending and (self.hub.host_keys or any(each.host_keys for each in self.hub.servers))
                 yield Finding(name, OK, f"{server.state}; a login starts it" if starts else server.state)
 
     def _port(self) -> Iterator[Finding]:

@@ -6,12 +6,13 @@ The token goes to the Hub and to the user's own servers, where the Hub says that
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from ..identifiers import printable
 from . import hubs
-from .failures import Failure, LoginNeeded, Unreachable
+from .failures import Failure, LoginNeeded
 from .http_client import Answer, Client, refusal
 from .hub_api import Connect, Key, Me, Server, field, good_tunnel, host_keys, login_again, read_keys
 
@@ -64,32 +65,27 @@ class OwnServers:
         return urljoin(self._hub.url, f"{path}/")
 
     def _ask(self, server: Server) -> Server:
+        """With what its extension tells. Whatever it answers, the other servers are not touched by it."""
         if not server.ready or server.pending:
             return server
-        from dataclasses import replace
-
         try:
             answer = self._client(server.url).request("GET", "jhssh/status")
             told = answer.object.get("tunnel") if answer.status == 200 else None
             if not isinstance(told, dict):
-                return replace(
-                    server,
-                    ssh=False,
-                    message="This server has no jhssh-ext with a tunnel: pip install jhssh-ext, and restart it.",
-                )
+                advice = "pip install jhssh-ext there, and restart it"
+                return replace(server, ssh=False, message=f"This server has no jhssh-ext with a tunnel: {advice}.")
             if told.get("enabled") is not True:
                 reason = told.get("reason")
                 return replace(server, ssh=False, message=printable(reason, 500) if isinstance(reason, str) else "")
-        except (Unreachable, Failure) as error:
+            # its own sshd has that one account
+            account, keys = field(told, "user", str) or server.login_name, host_keys(field(told, "host_keys", list))
+        except Failure as error:
             return replace(server, message=error.sentence)
         parts = urlsplit(urljoin(server.url, "jhssh/tunnel"))
         tunnel = urlunsplit(parts._replace(scheme="wss" if parts.scheme == "https" else "ws"))
         if not good_tunnel(tunnel, self._hub):
             return replace(server, ssh=False)
-        account_name = field(told, "user", str) or server.login_name  # its own sshd has that one account
-        return replace(
-            server, login_name=account_name, ssh=True, tunnel=tunnel, host_keys=host_keys(field(told, "host_keys", list))
-        )
+        return replace(server, login_name=account, ssh=True, tunnel=tunnel, host_keys=keys)
 
     def _running(self) -> Client:
         """Of the server whose keys are meant. Raises Failure."""
