@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from jhssh_ext.errors import StoreUnusable
-from jhssh_ext.singleuser import openssh, sshd
+from jhssh_ext.singleuser import openssh, own_sshd, sshd
 from jhssh_ext.singleuser.key_store import KeyStore
 from jhssh_ext.singleuser.own_sshd import OwnSSHD, account
+from jhssh_ext.singleuser.runtime_dir import RuntimeDir
 from jhssh_ext.singleuser.sshd import ASYNCSSH, OPENSSH, Failed, SessionSetup
 
 from ..harness.processes import MARK, end_marked, new_mark, sleeping, wait_until
@@ -234,6 +235,34 @@ async def test_a_key_store_that_can_not_be_read_is_told(tmp_path: Path) -> None:
             await there.own.connect()
         await there.own.stop()
         with pytest.raises(Failed, match="is not a file"):
+            await there.own.connect()
+
+
+@pytest.mark.asyncio
+async def test_keys_that_can_not_be_given_to_sshd_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with running(tmp_path, sshd.AUTO) as there:
+        (await there.own.connect()).close()
+        monkeypatch.setattr(RuntimeDir, "replace", full)
+        with pytest.raises(StoreUnusable, match="No space left"):
+            await there.own.connect()
+        await there.own.stop()
+        await there.own.keys_changed()  # nobody is there to be given any
+        with pytest.raises(Failed, match="No space left"):
+            await there.own.connect()
+
+
+@pytest.mark.asyncio
+async def test_a_start_that_takes_for_ever_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(own_sshd, "START_TIMEOUT", 0.1)
+    async with running(tmp_path, sshd.AUTO) as there:
+        monkeypatch.setattr(there.own, "_admit", hang)
+        with pytest.raises(Failed, match="does not start"):
             await there.own.connect()
 
 
