@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import asyncssh
 from asyncssh.connection import SSHClientConnectionOptions
@@ -16,6 +17,7 @@ from .routes import DIRECT, Routes
 from .server_tunnel import PATH
 from .user_ca import UserCA
 
+log = logging.getLogger("jhssh.upstream")
 RETRY_PAUSE = 0.2
 """seconds between tries while a server that was just started does not listen yet"""
 TRY_TIMEOUT = 10.0
@@ -51,6 +53,7 @@ class Upstream:
                     connection = await asyncio.wait_for(self._try(way, target, state), TRY_TIMEOUT)
                 except asyncssh.HostKeyNotVerifiable:
                     # Another way is as safe: only who has the key gets further.
+                    failures.append(f"{_place(way, state)}: another host key")
                     final = HostKeyMismatch(
                         explanation=f"{_place(way, state)} does not have the host key that the Hub gave to {target}: "
                         "another process holds the port, or c.SSHSpawnerMixin.ssh_secret changed since it was started"
@@ -64,6 +67,8 @@ class Upstream:
                     # a DISCONNECT says what the user server likes
                     failures.append(f"{_place(way, state)}: {type(error).__name__}: {printable(str(error))}")
                 else:
+                    if failures:
+                        log.info("%s is reached at %s, after %s", target, _place(way, state), "; ".join(failures))
                     self._routes.worked(way, state)
                     return connection
             if final is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import asyncssh
@@ -39,11 +40,17 @@ class Tried(Upstream):
 @pytest.mark.parametrize(
     "failure", [ConnectionRefusedError(), asyncio.TimeoutError(), asyncssh.ConnectionLost("reset"), MISMATCH], ids=repr
 )
-async def test_the_next_way_is_taken_and_remembered(failure: Exception) -> None:
+async def test_the_next_way_is_taken_told_and_remembered(
+    failure: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("jhssh"), "propagate", True)
+    caplog.set_level(logging.INFO, "jhssh.upstream")
     upstream = Tried(direct=[failure], websocket=[CONNECTED])
     for _ in range(2):
         assert await upstream.connect(TARGET, STATE) is CONNECTED
     assert upstream.tried == [DIRECT, WEBSOCKET, WEBSOCKET]
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "alice/gpu is reached at http://127.0.0.1:1/user/alice/gpu/jhssh/tunnel, after 127.0.0.1:1: " in message
 
 
 @pytest.mark.asyncio
