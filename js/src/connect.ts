@@ -44,9 +44,12 @@ function proxyCommand(target: ITarget): string {
   return `websocat --binary ${target.tunnel}`.replace(/%/g, '%%');
 }
 
-/** What sets up the `jhssh` command, a line each. */
-export function setUpCommands(hub: string): string {
-  return ["pip install 'jhssh-ext[client]'", `jhssh login ${quote(hub)}`, 'jhssh config --write'].join('\n');
+/** What sets up the `jhssh` command, a line each; empty where it would not find the gateway. */
+export function setUpCommands({ tunnel }: ITarget): string {
+  const [, hub, service = ''] = /^ws(s?:\/\/.+\/)services\/([\w.-]+)\/tunnel$/.exec(tunnel) ?? [];
+  const name = service === 'ssh' ? '' : ` --service ${service}`;
+  const login = `jhssh login ${quote(`http${hub}`)}${name}`;
+  return hub ? ["pip install 'jhssh-ext[client]'", login, 'jhssh config --write'].join('\n') : '';
 }
 
 export function sshCommand(target: ITarget): string {

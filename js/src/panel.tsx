@@ -137,7 +137,7 @@ export class SSHPanelWidget extends ReactWidget {
         {status && <Status status={status} hub={hub} trans={trans} />}
         {status?.enabled && (
           <Section id="connect" title={trans.__('Connect')} {...this._folding('connect')}>
-            <Connect target={targetOf(status, folder)} hub={hub} trans={trans} />
+            <Connect target={targetOf(status, folder)} trans={trans} />
           </Section>
         )}
         {store && (

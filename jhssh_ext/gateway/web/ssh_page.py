@@ -53,7 +53,7 @@ class SSHPage(Page):
             pending=await site.browser_login.approvals.list_pending(user.name) if site.browser_login else [],
             with_browser=site.browser_login is not None,
             client_tokens=await site.client_tokens.list(user.name, user.created) if site.client_tokens else [],
-            client_setup=client_setup(site.public_url) if site.client_logins and site.public_url else "",
+            client_setup=client_setup(site.client_logins.link.removesuffix("login")) if site.client_logins else "",
         )
 
     async def user(self) -> UserModel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from ...login_names import UserServer, login_name
 from ...public_keys import PublicKey
@@ -14,9 +15,13 @@ PLAIN = re.compile(r"[A-Za-z0-9._+][A-Za-z0-9._+-]*")
 ALIAS = "hub"
 
 
-def client_setup(hub_url: str) -> str:
-    """What sets the ``jhssh`` command up on a computer."""
-    return f"pip install 'jhssh-ext[client]'\njhssh login {shlex.quote(hub_url)}\njhssh config --write"
+def client_setup(page_url: str) -> str:
+    """What sets the ``jhssh`` command up on a computer; empty where it would not find this gateway's page."""
+    found = re.fullmatch(r"(https?://.+/)services/([^/]+)/", page_url)
+    if found is None:
+        return ""
+    service = "" if found[2] == "ssh" else f" --service {shlex.quote(unquote(found[2]))}"
+    return f"pip install 'jhssh-ext[client]'\njhssh login {shlex.quote(found[1])}{service}\njhssh config --write"
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,14 @@ import {
   sshCommand,
   type ITarget
 } from '../connect';
-import type { IHub } from '../tokens';
 import { CopyField } from './copyField';
 
 interface IProps {
   target: ITarget | null;
-  hub: IHub | null;
   trans: TranslationBundle;
 }
 
-export function Connect({ target, hub, trans }: IProps): JSX.Element {
+export function Connect({ target, trans }: IProps): JSX.Element {
   if (!target) {
     return (
       <p className="jhssh-Hint">
@@ -29,6 +27,7 @@ export function Connect({ target, hub, trans }: IProps): JSX.Element {
     );
   }
   const known = knownHostsLine(target);
+  const setUp = setUpCommands(target);
   return (
     <>
       {target.tunnel && (
@@ -36,14 +35,7 @@ export function Connect({ target, hub, trans }: IProps): JSX.Element {
           <p className="jhssh-Hint">
             {trans.__('Here SSH goes through HTTPS: by the jhssh command, or by websocat with what follows it.')}
           </p>
-          {hub && (
-            <CopyField
-              label={trans.__('The jhssh command')}
-              text={setUpCommands(hubUrl(hub))}
-              trans={trans}
-              shape="block"
-            />
-          )}
+          {setUp && <CopyField label={trans.__('The jhssh command')} text={setUp} trans={trans} shape="block" />}
         </>
       )}
       <CopyField label={trans.__('Command')} text={sshCommand(target)} trans={trans} />
@@ -65,9 +57,4 @@ export function Connect({ target, hub, trans }: IProps): JSX.Element {
       </ul>
     </>
   );
-}
-
-/** As browsers reach it, with its base URL. */
-function hubUrl(hub: IHub): string {
-  return new URL(hub.home, window.location.href).href.replace(/hub\/home$/, '');
 }

@@ -92,8 +92,21 @@ def test_through_the_tunnel(tmp_path: Path) -> None:
 
 
 def test_the_address_of_the_hub_is_one_word_of_the_shell() -> None:
-    login = client_setup("https://hub.example.org/$(x) y/").splitlines()[1]
+    login = client_setup("https://hub.example.org/$(x) y/services/ssh/").splitlines()[1]
     assert shlex.split(login) == ["jhssh", "login", "https://hub.example.org/$(x) y/"]
+
+
+@pytest.mark.parametrize(
+    ("page", "arguments"),
+    [
+        ("https://h/services/ssh/", "https://h/"),
+        ("https://ssh--service.h:8000/b/services/ssh/", "https://ssh--service.h:8000/b/"),
+        ("https://h/services/my%20ssh/", "https://h/ --service 'my ssh'"),
+        ("https://h/elsewhere/", None),
+    ],
+)
+def test_the_command_logs_in_where_it_finds_the_gateway(page: str, arguments: str | None) -> None:
+    assert f"\njhssh login {arguments}\n" in client_setup(page) if arguments else client_setup(page) == ""
 
 
 @pytest.mark.parametrize(
