@@ -47,15 +47,17 @@ class MeHandler(UserHandler):
 
     def _server(self, server: ServerModel) -> dict[str, Any]:
         target = UserServer(self.user.name, server.name)
+        starts = self.site.client_servers
+        starting = not server.ready and starts is not None and starts.starting(target)
         found: dict[str, Any] = {
             "name": server.name,
             "login_name": login_name(target, self.site.separator) if self.site.separator or not server.name else "",
             "ready": server.ready,
-            "pending": server.pending,
+            "pending": server.pending or ("spawn" if starting else None),
             "ssh": _has_ssh(server),
             "url": urljoin(self.site.public_url, server.url or _path(target)),
         }
-        if not server.ready and self.site.client_servers is not None and (said := self.site.client_servers.message(target)):
+        if not server.ready and starts is not None and (said := starts.message(target)):
             found["message"] = said
         return found
 

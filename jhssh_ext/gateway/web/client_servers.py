@@ -34,6 +34,10 @@ class ClientServers:
         """Where the last start is, or why it failed; empty if there is nothing to say. Fit to show."""
         return self._messages.get(target, "")
 
+    def starting(self, target: UserServer) -> bool:
+        """Is a start of ours under way? The Hub shows it later than that, and its end before the cause is known."""
+        return target in self._starts
+
     def start(self, target: UserServer, options: Mapping[str, Any]) -> None:
         """With ``options`` over those saved. The caller has seen that the server is its user's. Raises TooManyAttempts."""
         if target in self._starts:

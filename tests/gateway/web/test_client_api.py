@@ -612,15 +612,16 @@ async def test_what_became_of_a_start_is_told(api: API) -> None:
 
     async def said() -> Any:
         _, me = await api.ask("GET", "me", token=token)
-        return next(server for server in me["servers"] if server["name"] == "gpu").get("message")
+        model = next(server for server in me["servers"] if server["name"] == "gpu")
+        return model["pending"], model.get("message")
 
-    assert await said() is None
+    assert await said() == (None, None)
     await api.ask("POST", "servers/start", {"server": "gpu"}, token=token)
     await until(lambda: bool(api.hub.started))
-    assert await said() == "Starting your server."
+    assert await said() == ("spawn", "Starting your server."), "though the Hub does not show it yet"
     api.hub.gate.set()
-    await until(lambda: "GPUs" in api.servers.message(gpu))
-    assert await said() == "Your server could not be started. The Hub says: Too many GPUs [31m"
+    await until(lambda: not api.servers.starting(gpu))
+    assert await said() == (None, "Your server could not be started. The Hub says: Too many GPUs [31m")
     _, bobs = await api.ask("GET", "me", token=await api.token("bob"))
     assert not any("message" in server for server in bobs["servers"])
 
