@@ -11,24 +11,21 @@ import json
 import os
 import select
 import signal
-import socket
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import websocket
-from websocket._abnf import ABNF, frame_buffer
 from websocket._exceptions import WebSocketAddressException, WebSocketProxyException
 
 from ..identifiers import printable
 from .failures import Failure, LoginNeeded, Unreachable
+from .websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frames
 
 READ_SIZE = 64 << 10
-MAX_FRAME = 1 << 20
-"""bytes of a frame that are taken from a server; ours sends 64 KiB"""
 PING_INTERVAL = 30.0
 MISSED_PINGS = 2
 """pings in a row, the other end silent all the while, after which it is taken for gone"""
@@ -49,7 +46,7 @@ def run(
     Tunnel(connect(url, headers or {}, tls), ping_interval).run()
 
 
-def connect(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> Any:
+def connect(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> Frames:
     """The WebSocket behind ``url``, by the HTTP proxy of the environment where there is one. Raises Failure."""
     made: Any = websocket.WebSocket(sslopt={"context": tls or ssl.create_default_context()} if url.startswith("wss:") else None)
     try:
@@ -76,12 +73,7 @@ def connect(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None) ->
         raise Unreachable("The hub does not answer.") from None
     except (OSError, ValueError, websocket.WebSocketException) as error:
         raise Unreachable(f"No connection to the hub: {printable(str(error), 200)}") from None
-    made.frame_buffer = _BoundedFrames(made.frame_buffer.recv, True)
-    if isinstance(made.sock, ssl.SSLSocket):
-        made.sock = _SharedTLS(made.sock)
-    else:
-        made.sock.settimeout(None)
-    return made
+    return Frames(made.sock)
 
 
 def _refusal(status: int, body: bytes | None) -> Failure:
@@ -101,9 +93,8 @@ def _refusal(status: int, body: bytes | None) -> Failure:
 class Tunnel:
     """One run of the command: a thread reads standard input, one pings, this one writes standard output."""
 
-    def __init__(self, connection: Any, ping_interval: float) -> None:
-        """``connection``: as :func:`connect` made it."""
-        self._connection, self._socket, self._ping_interval = connection, connection.sock, ping_interval
+    def __init__(self, frames: Frames, ping_interval: float) -> None:
+        self._frames, self._ping_interval = frames, ping_interval
         self._over = threading.Event()
         self._closing = False
         self._failure: Failure | None = None
@@ -122,7 +113,7 @@ class Tunnel:
         finally:
             self._over.set()
             with contextlib.suppress(OSError):
-                self._socket.close()
+                self._frames.close()
         if self._failure is not None:
             raise self._failure
 
@@ -130,27 +121,27 @@ class Tunnel:
         """What the other end says, until it ends."""
         while True:
             try:
-                frame = self._connection.frame_buffer.recv_frame()
-            except (OSError, ValueError, websocket.WebSocketException) as error:
+                frame = self._frames.receive()
+            except (OSError, ValueError) as error:
                 if not self._closing:
                     self._failure = Unreachable(f"The connection to the hub was lost: {printable(str(error), 200)}", code="LOST")
                 return
             self._heard = time.monotonic()
-            if frame.opcode in (ABNF.OPCODE_BINARY, ABNF.OPCODE_CONT):
-                if not frame.data and frame.opcode == ABNF.OPCODE_BINARY and frame.fin:
+            if frame.opcode in (BINARY, CONTINUATION):
+                if not frame.data and frame.opcode == BINARY and frame.final:
                     self._close()  # it has no more to say, which some proxies do not tell by a Close
                 elif not self._write(frame.data):
                     self._close()
                     return
-            elif frame.opcode == ABNF.OPCODE_PING:
+            elif frame.opcode == PING:
                 with self._wake:
                     self._to_answer = frame.data
                     self._wake.notify()
-            elif frame.opcode == ABNF.OPCODE_CLOSE:
+            elif frame.opcode == CLOSE:
                 self._failure = _reason(frame.data)
-                self._send(frame.data[:2], ABNF.OPCODE_CLOSE)
+                self._send(CLOSE, frame.data[:2])
                 return
-            elif frame.opcode == ABNF.OPCODE_TEXT:
+            elif frame.opcode == TEXT:
                 self._failure = Failure("What answered is no tunnel: it sent text.", code="NO_TUNNEL")
                 self._close()
                 return
@@ -176,7 +167,7 @@ class Tunnel:
                 data = b""
             if not data:
                 break
-            if not self._send(data, ABNF.OPCODE_BINARY):
+            if not self._send(BINARY, data):
                 return
         while time.monotonic() < self._heard + LINGER and not self._over.is_set() and not _output_closed(0.1):
             pass
@@ -191,7 +182,7 @@ class Tunnel:
                 self._wake.wait_for(lambda: self._to_answer is not None, max(0.0, due - time.monotonic()))
                 answer, self._to_answer = self._to_answer, None
             if answer is not None:
-                self._send(answer, ABNF.OPCODE_PONG)
+                self._send(PONG, answer)
             now = time.monotonic()
             if now < due:
                 continue
@@ -202,14 +193,14 @@ class Tunnel:
                 self._closing = True
                 self._break()
                 return
-            self._send(b"", ABNF.OPCODE_PING)
+            self._send(PING, b"")
             due = now + self._ping_interval
 
-    def _send(self, data: bytes, opcode: int) -> bool:
+    def _send(self, opcode: int, data: bytes) -> bool:
         """False: it is too late. The thread that reads learns why."""
         try:
-            self._connection.send(data, opcode)
-        except (OSError, ValueError, websocket.WebSocketException):
+            self._frames.send(opcode, data)
+        except (OSError, ValueError):
             return False
         return True
 
@@ -219,12 +210,12 @@ class Tunnel:
         timer = threading.Timer(CLOSE_TIMEOUT, self._break)
         timer.daemon = True
         timer.start()
-        self._send(NORMAL.to_bytes(2, "big"), ABNF.OPCODE_CLOSE)
+        self._send(CLOSE, NORMAL.to_bytes(2, "big"))
 
     def _break(self) -> None:
         """Ends the wait of the thread that reads."""
         with contextlib.suppress(OSError):
-            self._socket.shutdown(2)
+            self._frames.break_off()
 
 
 def _reason(close: bytes) -> Failure | None:
@@ -246,49 +237,6 @@ def _output_closed(wait: float) -> bool:
     poll = select.poll()
     poll.register(1, 0)
     return bool(poll.poll(wait * 1000))
-
-
-class _BoundedFrames(frame_buffer):
-    """What a frame says of its length is not believed without measure."""
-
-    def recv_length(self) -> None:
-        super().recv_length()
-        if self.length is None or self.length > MAX_FRAME:
-            raise websocket.WebSocketException("a frame was too long")
-
-
-class _SharedTLS:
-    """A TLS socket for one thread that reads and others that write: OpenSSL's connections are for one at a time, so none waits
-    while it holds it."""
-
-    def __init__(self, inner: ssl.SSLSocket) -> None:
-        inner.setblocking(False)
-        self._inner, self._lock = inner, threading.Lock()
-
-    def recv(self, size: int) -> bytes:
-        return bytes(self._when_possible(lambda: self._inner.recv(size)))
-
-    def send(self, data: bytes) -> int:
-        return int(self._when_possible(lambda: self._inner.send(data)))
-
-    def gettimeout(self) -> float:
-        return 0.0
-
-    def shutdown(self, how: int) -> None:
-        socket.socket.shutdown(self._inner, how)  # SSLSocket's own would have what is still read go past TLS
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def _when_possible(self, call: Callable[[], Any]) -> Any:
-        while True:
-            try:
-                with self._lock:
-                    return call()
-            except ssl.SSLWantReadError:
-                select.select([self._inner], [], [])
-            except ssl.SSLWantWriteError:
-                select.select([], [self._inner], [])
 
 
 def main(argv: list[str]) -> int:
