@@ -94,14 +94,13 @@ def wait_until_ready(asked: Account, server: Server, timeout: float, progress: P
             return now
         if now is not None and now.pending:
             seen = True
-        # A message of an earlier start stays until this one begins.
-        elif now is not None and now.message and (seen or now.message != server.message or waited > NOT_BEGUN):
-            raise Failure(f"{_called(server)} could not be started: {now.message}", code="SPAWN_FAILED")
+        elif now is not None and now.message and (seen or waited > NOT_BEGUN):
+            raise Failure(now.message, code="SPAWN_FAILED")
         elif seen or waited > NOT_BEGUN:
             raise Failure(f"{_called(server)} could not be started. Start it in the browser to see why.", code="SPAWN_FAILED")
         if waited > timeout:
             raise Unreachable(f"{_called(server)} is not ready after {timeout:.0f} s. See: jhssh servers list")
-        progress.show(f"{_called(server)} is starting …")
+        progress.show(now.message if now is not None and now.pending and now.message else f"{_called(server)} is starting …")
         time.sleep(INTERVAL)
 
 

@@ -39,7 +39,7 @@ def test_list(logged_in: Laptop, fake: FakeGateway) -> None:
 def test_start_waits_and_shows_what_it_waits_for(logged_in: Laptop, fake: FakeGateway) -> None:
     fake.servers["gpu"] = fake.server("gpu")
     done = logged_in.run("servers", "start", "gpu", "-o", "profile=big", "-o", 'limits:={"cpu": 2}', "-o", "image=1.10")
-    assert done == type(done)(0, "The server gpu runs: ssh alice-gpu.hub\n", "The server gpu is starting …\n")
+    assert done == type(done)(0, "The server gpu runs: ssh alice-gpu.hub\n", "The server gpu is starting …\nPulling the image\n")
     assert fake.started == [{"server": "gpu", "options": {"profile": "big", "limits": {"cpu": 2}, "image": "1.10"}}]
     assert "runs already" in logged_in.good("servers", "start", "gpu")
     assert "stop it first" in logged_in.good("servers", "start", "gpu", "-o", "a=b")
@@ -56,7 +56,8 @@ def test_a_start_that_fails_says_why(logged_in: Laptop, fake: FakeGateway) -> No
     fake.start_fails = "no room\x1b[2J on any node"
     done = logged_in.run("servers", "start")
     assert done.status == 1
-    assert "Your server could not be started: no room [2J on any node" in done.err
+    assert "jhssh: no room [2J on any node\n" in done.err
+    assert "an older failure" not in done.err
 
 
 def test_a_start_that_ends_in_nothing(logged_in: Laptop, fake: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:

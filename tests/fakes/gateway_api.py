@@ -133,7 +133,7 @@ class FakeGateway:
             return 404, {"message": "You have no server of that name.", "code": "NOT_FOUND"}
         self.started.append(body)
         server = self.servers[body["server"]]
-        server["pending"] = "spawn"
+        server |= {"pending": "spawn", "message": "Pulling the image"}
         threading.Timer(0.3, self._started, (server,)).start()
         return 202, {"status": "accepted"}
 
@@ -141,7 +141,7 @@ class FakeGateway:
         if self.start_fails:
             server.update(pending=None, message=self.start_fails)
         else:
-            server.update(pending=None, ready=True, ssh=True)
+            server.update(pending=None, ready=True, ssh=True, message="")
 
     def stop(self, body: Any) -> tuple[int, Any]:
         server = self.servers[body["server"]]
