@@ -48,14 +48,9 @@ class OpenSSH:
     account: str
 
 
-def account_name() -> str:
-    """The account that an sshd without privileges lets in: its own. Raises Unusable where it lets nobody in."""
-    return _account()
-
-
 def find(prefix: str = sys.prefix) -> OpenSSH:
     """Raises Unusable."""
-    account = _account()
+    account = account_name()
     conda = [f"{prefix}/{folder}" for folder in ("sbin", "bin", "libexec")]
     search = os.pathsep.join([*conda, os.environ.get("PATH", os.defpath), *_FOLDERS])
     sshd = shutil.which("sshd", path=search)
@@ -113,7 +108,8 @@ def prepare(found: OpenSSH, runtime: RuntimeDir, *, sftp: bool, own_keys: bool =
     return path
 
 
-def _account() -> str:
+def account_name() -> str:
+    """The account that an sshd without privileges lets in: its own. Raises Unusable where it lets nobody in."""
     try:
         entry = pwd.getpwuid(os.getuid())
     except KeyError:

@@ -46,8 +46,8 @@ class OwnSSHD(SSHD):
             return {"enabled": False, "reason": str(error), "user": "", "host_keys": []}
         reason = self._reason if self._state == "failed" else ""
         if not self._usable:
-            reason = await asyncio.to_thread(why_unusable, self._wanted)
-            self._usable = not reason
+            unusable = await asyncio.to_thread(why_unusable, self._wanted)
+            self._usable, reason = not unusable, unusable or reason
         found = {"enabled": not reason, "user": account(), "host_keys": [public_host_key(key).line]}
         return {**found, "reason": reason} if reason else found
 
