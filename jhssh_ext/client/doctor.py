@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import tempfile
 import threading
@@ -12,8 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-import websocket
-
 from ..identifiers import printable
 from . import config, hubs, keys, ssh_client, ssh_config, tokens, tools, websocket_stdio
 from .failures import FAILED, Failure, LoginNeeded, Unreachable
@@ -21,6 +18,7 @@ from .http_client import Client
 from .hub_api import Account, Key, Me, account, known, login_again
 from .output import Progress, colored, date, say, say_json
 from .tls import tls_context
+from .websocket_frames import PING
 
 OK, WARNING, FAIL, SKIPPED = "ok", "warning", "failed", "skipped"
 COLORS = {OK: "green", WARNING: "yellow", FAIL: "red", SKIPPED: "grey"}
@@ -314,17 +312,18 @@ class Examination:
 
 def _first_bytes(url: str, headers: dict[str, str], tls: ssl.SSLContext | None) -> bytes:
     """What sshd says first through the tunnel; empty where nothing comes in time. Raises Failure."""
-    connection = websocket_stdio.connect(url, headers, tls)
-    end = threading.Timer(BANNER_TIMEOUT, lambda: connection.sock.shutdown(socket.SHUT_RDWR))
+    frames = websocket_stdio.connect(url, headers, tls)
+    end = threading.Timer(BANNER_TIMEOUT, frames.break_off)
     end.start()
     try:
-        frame = connection.frame_buffer.recv_frame()
-        return bytes(frame.data)
-    except (OSError, ValueError, websocket.WebSocketException):
+        while (frame := frames.receive()).opcode == PING:
+            pass
+        return frame.data
+    except (OSError, ValueError):
         return b""
     finally:
         end.cancel()
-        connection.sock.close()
+        frames.close()
 
 
 def _others(registered: list[Key]) -> str:

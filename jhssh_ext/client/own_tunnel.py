@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from websocket import WebSocket
-
 from . import hubs, tokens, websocket_stdio
 from .failures import Failure, LoginNeeded
 from .tls import tls_context
+from .websocket_frames import Frames
 
 START_TIMEOUT = 300.0
 
 
-def connected(hub: hubs.Hub, host: str) -> WebSocket:
+def connected(hub: hubs.Hub, host: str) -> Frames:
     """Raises Failure."""
     token = tokens.load(hub.token_key)
     server = hub.server_of_host(host)
@@ -29,10 +28,9 @@ def connected(hub: hubs.Hub, host: str) -> WebSocket:
     return _connect(hub, running, token)
 
 
-def _connect(hub: hubs.Hub, server: hubs.KnownServer, token: str) -> WebSocket:
+def _connect(hub: hubs.Hub, server: hubs.KnownServer, token: str) -> Frames:
     tls = tls_context(hub.ca_file) if server.tunnel.startswith("wss:") else None
-    made: WebSocket = websocket_stdio.connect(server.tunnel, {"Authorization": f"token {token}"}, tls)
-    return made
+    return websocket_stdio.connect(server.tunnel, {"Authorization": f"token {token}"}, tls)
 
 
 def _running(hub: hubs.Hub, host: str, failure: Failure | None) -> hubs.KnownServer:

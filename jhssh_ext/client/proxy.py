@@ -40,5 +40,5 @@ def _to_own_server(hub: hubs.Hub, host: str) -> None:
     """With the user's own token. A server that does not run is started, as a gateway would."""
     from . import own_tunnel  # here: it needs HTTP, which a gateway's tunnel does without
 
-    websocket = own_tunnel.connected(hub, host)
-    websocket_stdio.Tunnel(websocket, websocket_stdio.PING_INTERVAL).run()
+    frames = own_tunnel.connected(hub, host)
+    websocket_stdio.Tunnel(frames, websocket_stdio.PING_INTERVAL).run()

@@ -12,7 +12,7 @@ from jhssh_ext.client import hubs, websocket_stdio
 from ..fakes.gateway_api import FakeGateway
 from .conftest import Laptop
 
-SLOW = {"argparse", "asyncio", "cryptography", "email", "jupyter_server", "keyring", "subprocess", "tempfile", "tornado"}
+SLOW = {"argparse", "asyncio", "cryptography", "email", "jupyter_server", "keyring", "subprocess", "tempfile", "tornado.ioloop"}
 SLOW |= {"http.client", "urllib.request"}
 CODE = """
 import sys
