@@ -35,10 +35,10 @@ def config(
     *, write: bool = False, dry_run: bool = False, way: str | None = None, hub: str | None = None, file: str | None = None
 ) -> None:
     """Prints the block, or writes it. ``way``: from now on, for ``hub`` (else for all). Raises Failure."""
+    if hub is not None:
+        hubs.choose(hub)  # raises where there is none of that name
     known = _asked(hubs.load())
     if way is not None:
-        if hub is not None:
-            hubs.choose(hub)  # raises where there is none of that name
         known = [replace(each, way=way) if hub in (None, each.name) else each for each in known]
         if not dry_run:
             for each in known:

@@ -153,12 +153,14 @@ def choose(name: str | None = None) -> Hub:
 
 
 def of_host(host: str) -> Hub:
-    """The hub to which a host name as ``alice-gpu.hub`` belongs. Raises LoginNeeded."""
+    """The hub to which a host name as ``alice-gpu.hub`` belongs. Raises WrongUsage, LoginNeeded."""
     hubs = load()
     hub_name = host.lower().rpartition(".")[2]
     if hub_name in hubs:
         return hubs[hub_name]
-    raise LoginNeeded(f"{host} is on no hub that is known here. Log in: jhssh login https://… --name {hub_name or 'hub'}")
+    if "." not in host:
+        raise WrongUsage(f"{host} is no host of a hub. They look like alice.hub: jhssh servers list")
+    raise LoginNeeded(f"{host} is on no hub that is known here. Log in: jhssh login https://… --name {hub_name}")
 
 
 def _write(hubs: dict[str, Hub]) -> None:

@@ -16,6 +16,8 @@ from .failures import Failure, LoginNeeded
 from .http_client import Answer, Client, refusal
 from .hub_api import Connect, Key, Me, Server, field, good_tunnel, host_keys, login_again, read_keys
 
+STATUS_TIMEOUT = 10.0
+
 
 class OwnServers:
     """``server``: whose key store is meant by "keys"."""
@@ -69,7 +71,7 @@ class OwnServers:
         if not server.ready or server.pending:
             return server
         try:
-            answer = self._client(server.url).request("GET", "jhssh/status")
+            answer = self._client(server.url).request("GET", "jhssh/status", timeout=STATUS_TIMEOUT)
             told = answer.object.get("tunnel") if answer.status == 200 else None
             if not isinstance(told, dict):
                 advice = "pip install jhssh-ext there, and restart it"

@@ -253,6 +253,12 @@ def test_host_keys_that_are_none_are_left_out(logged_in: Laptop, fake: FakeGatew
     assert (logged_in.ssh / "jhssh_known_hosts").read_text().splitlines()[1:] == [f"jhssh-gateway.hub {KEY}"]
 
 
+def test_a_hub_that_is_not_known(logged_in: Laptop) -> None:
+    done = logged_in.run("config", "--write", "--hub", "nowhere")
+    assert (done.status, "Known: hub." in done.err) == (3, True)
+    assert not logged_in.ssh.exists()
+
+
 def test_nobody_logged_in(laptop: Laptop) -> None:
     assert laptop.run("config").status == 3
     laptop.good("config", "--write")

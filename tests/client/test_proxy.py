@@ -71,6 +71,7 @@ def test_addresses_that_are_no_tunnels(laptop: Laptop, given: str) -> None:
 def test_unknown_hosts_and_hubs_without_a_tunnel(logged_in: Laptop) -> None:
     unknown = logged_in.run("proxy", "alice.other")
     assert (unknown.status, "--name other" in unknown.err) == (3, True)
+    assert logged_in.run("proxy", "nonsense").status == 2
     without = logged_in.run("proxy", "alice.hub")
     assert (without.status, "has no tunnel" in without.err) == (1, True)
 
