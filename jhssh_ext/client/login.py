@@ -9,6 +9,7 @@ import re
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -59,7 +60,7 @@ def login(
     if token:
         secret, me = _own_token(hub)
     else:
-        secret, me = _approved(hub, browser)
+        hub, secret, me = _approved(hub, browser)
     old = hubs.load().get(hub.name)
     if old is not None:
         _revoke(old)
@@ -118,19 +119,9 @@ def _free_name(base: str, taken: set[str]) -> str:
     return next(each for each in wanted if each not in taken)
 
 
-def _approved(hub: hubs.Hub, browser: bool) -> tuple[str, Me]:
-    """Asks for approval in the browser, and waits for it. Raises Failure."""
-    client = Client(hub.service, ca_file=hub.ca_file, plain_http=hub.plain_http)
-    who = f"jhssh {__version__} on {printable(socket.gethostname(), 80)}"
-    answer = client.request("POST", "api/login", {"client": who})
-    if answer.status != 201 and not _of_a_gateway(answer):
-        raise Failure(
-            f"There is no SSH gateway at {hub.service}. If the address is right and the hub has none, a token of your own "
-            f"and the jhssh-ext extension on your server do as well: jhssh login {hub.url} --token"
-        )
-    if answer.status != 201:
-        raise refusal(answer, urljoin(hub.service, "api/login"))
-    asked = answer.object
+def _approved(hub: hubs.Hub, browser: bool) -> tuple[hubs.Hub, str, Me]:
+    """Asks for approval in the browser, and waits for it; ``hub`` with the gateway where it was found. Raises Failure."""
+    hub, client, asked = _asked(hub)
     request, code, link = field(asked, "request", str), field(asked, "code", str), field(asked, "link", str)
     if not HANDLE.fullmatch(request):
         raise Failure("The hub's answer makes no sense to this version of jhssh (request). Update it.")
@@ -142,7 +133,7 @@ def _approved(hub: hubs.Hub, browser: bool) -> tuple[str, Me]:
         browser
         and _has_screen()
         and urlsplit(link).scheme in ("https", "http")
-        and urlsplit(link).netloc == urlsplit(hub.url).netloc
+        and urlsplit(link).netloc == urlsplit(hub.service).netloc
     ):
         import webbrowser
 
@@ -151,13 +142,40 @@ def _approved(hub: hubs.Hub, browser: bool) -> tuple[str, Me]:
     token = field(found, "token", str)
     if not TOKEN.fullmatch(token):
         raise Failure("The hub's answer makes no sense to this version of jhssh (token). Update it.")
-    return token, Gateway(hub, token).me()
+    return hub, token, Gateway(hub, token).me()
+
+
+def _asked(hub: hubs.Hub) -> tuple[hubs.Hub, Client, dict[str, object]]:
+    """The gateway's answer, and at which address it is. Raises Failure."""
+    who = {"client": f"jhssh {__version__} on {printable(socket.gethostname(), 80)}"}
+    client = Client(hub.service, ca_file=hub.ca_file, plain_http=hub.plain_http)
+    answer = client.request("POST", "api/login", who)
+    if answer.status != 201 and not _of_a_gateway(answer):
+        # A hub whose users have subdomains has its services on one of their own (c.JupyterHub.subdomain_host).
+        parts = urlsplit(hub.service)
+        elsewhere = replace(hub, service=urlunsplit(parts._replace(netloc=f"services.{parts.netloc}")))
+        client = Client(elsewhere.service, ca_file=hub.ca_file, plain_http=hub.plain_http)
+        try:
+            found = client.request("POST", "api/login", who)
+        except Unreachable:
+            found = None
+        if found is None or found.status != 201:
+            if 300 <= answer.status < 400:
+                raise refusal(answer, urljoin(hub.service, "api/login"))
+            raise Failure(
+                f"There is no SSH gateway at {hub.service}. If the address is right and the hub has none, a token of your own "
+                f"and the jhssh-ext extension on your server do as well: jhssh login {hub.url} --token"
+            )
+        hub, answer = elsewhere, found
+    if answer.status != 201:
+        raise refusal(answer, urljoin(hub.service, "api/login"))
+    return hub, client, answer.object
 
 
 def _of_a_gateway(answer: Answer) -> bool:
     """Or of the Hub, which answers whatever it likes where there is no such service."""
     found = answer.json
-    return answer.status >= 500 or 300 <= answer.status < 400 or (isinstance(found, dict) and isinstance(found.get("code"), str))
+    return answer.status >= 500 or (isinstance(found, dict) and isinstance(found.get("code"), str))
 
 
 def _wait(client: Client, request: str, lasts: float, interval: float) -> dict[str, object]:

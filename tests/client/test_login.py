@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 import stat
 import webbrowser
 from pathlib import Path
@@ -137,6 +139,35 @@ def test_a_hub_without_gateway_is_told_from_one_that_is_down(laptop: Laptop, fak
     assert (done.status, f"jhssh login {fake.url}/ --token" in done.err) == (1, True)
     down = laptop.run("login", f"http://localhost:{free_port()}")
     assert (down.status, "can't be reached: Connection refused" in down.err) == (4, True)
+
+
+def test_a_hub_with_subdomains_has_its_services_on_one_of_their_own(
+    laptop: Laptop, fake: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **named: real(host.removeprefix("services."), *rest, **named))
+    with gateway_api.running() as hub:
+        hub.answers["api/login"] = (302, b"", {"Location": "/hub/services/ssh/api/login"})
+        port, services = hub.url.rpartition(":")[2], fake.url.rpartition(":")[2]
+        told = laptop.run("login", hub.url)
+        assert (told.status, "sends one on to /hub/services/ssh" in told.err) == (1, True)
+        monkeypatch.setattr(
+            http.client,
+            "HTTPConnection",
+            type(
+                "Routed",
+                (http.client.HTTPConnection,),
+                {"connect": lambda self: _connect(self, services if self.host.startswith("services.") else port)},
+            ),
+        )
+        done = laptop.run("login", hub.url, typed=f"{NUMBER}\n")
+        assert done.status == 0, done
+    assert hubs.choose().service == f"http://services.localhost:{port}/services/ssh/"
+    assert fake.clients
+
+
+def _connect(connection: http.client.HTTPConnection, port: str) -> None:
+    connection.sock = socket.create_connection(("127.0.0.1", int(port)))
 
 
 def test_a_redirect_is_told_and_not_followed(logged_in: Laptop, fake: FakeGateway) -> None:
