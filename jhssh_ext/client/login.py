@@ -150,26 +150,25 @@ def _asked(hub: hubs.Hub) -> tuple[hubs.Hub, Client, dict[str, object]]:
     who = {"client": f"jhssh {__version__} on {printable(socket.gethostname(), 80)}"}
     client = Client(hub.service, ca_file=hub.ca_file, plain_http=hub.plain_http)
     answer = client.request("POST", "api/login", who)
-    if answer.status != 201 and not _of_a_gateway(answer):
-        # A hub whose users have subdomains has its services on one of their own (c.JupyterHub.subdomain_host).
-        parts = urlsplit(hub.service)
-        elsewhere = replace(hub, service=urlunsplit(parts._replace(netloc=f"services.{parts.netloc}")))
-        client = Client(elsewhere.service, ca_file=hub.ca_file, plain_http=hub.plain_http)
-        try:
-            found = client.request("POST", "api/login", who)
-        except Unreachable:
-            found = None
-        if found is None or found.status != 201:
-            if 300 <= answer.status < 400:
-                raise refusal(answer, urljoin(hub.service, "api/login"))
-            raise Failure(
-                f"There is no SSH gateway at {hub.service}. If the address is right and the hub has none, a token of your own "
-                f"and the jhssh-ext extension on your server do as well: jhssh login {hub.url} --token"
-            )
-        hub, answer = elsewhere, found
-    if answer.status != 201:
+    if answer.status == 201:
+        return hub, client, answer.object
+    if _of_a_gateway(answer):
         raise refusal(answer, urljoin(hub.service, "api/login"))
-    return hub, client, answer.object
+    # A hub whose users have subdomains has its services there too (c.JupyterHub.subdomain_hook: idna, legacy).
+    parts, name = urlsplit(hub.service), hub.service.rstrip("/").rpartition("/")[2]
+    for subdomain in (f"{name}--service", "services"):
+        elsewhere = replace(hub, service=urlunsplit(parts._replace(netloc=f"{subdomain}.{parts.netloc}")))
+        client = Client(elsewhere.service, ca_file=hub.ca_file, plain_http=hub.plain_http)
+        with contextlib.suppress(Unreachable):
+            found = client.request("POST", "api/login", who)
+            if found.status == 201:
+                return elsewhere, client, found.object
+    if 300 <= answer.status < 400:
+        raise refusal(answer, urljoin(hub.service, "api/login"))
+    raise Failure(
+        f"There is no SSH gateway at {hub.service}. If the address is right and the hub has none, a token of your own "
+        f"and the jhssh-ext extension on your server do as well: jhssh login {hub.url} --token"
+    )
 
 
 def _of_a_gateway(answer: Answer) -> bool:

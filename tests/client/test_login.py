@@ -141,11 +141,12 @@ def test_a_hub_without_gateway_is_told_from_one_that_is_down(laptop: Laptop, fak
     assert (down.status, "can't be reached: Connection refused" in down.err) == (4, True)
 
 
-def test_a_hub_with_subdomains_has_its_services_on_one_of_their_own(
-    laptop: Laptop, fake: FakeGateway, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("subdomain", ["ssh--service.", "services."])
+def test_a_hub_with_subdomains_has_its_services_on_them(
+    laptop: Laptop, fake: FakeGateway, monkeypatch: pytest.MonkeyPatch, subdomain: str
 ) -> None:
     real = socket.getaddrinfo
-    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **named: real(host.removeprefix("services."), *rest, **named))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **named: real(host.removeprefix(subdomain), *rest, **named))
     with gateway_api.running() as hub:
         hub.answers["api/login"] = (302, b"", {"Location": "/hub/services/ssh/api/login"})
         port, services = hub.url.rpartition(":")[2], fake.url.rpartition(":")[2]
@@ -157,12 +158,12 @@ def test_a_hub_with_subdomains_has_its_services_on_one_of_their_own(
             type(
                 "Routed",
                 (http.client.HTTPConnection,),
-                {"connect": lambda self: _connect(self, services if self.host.startswith("services.") else port)},
+                {"connect": lambda self: _connect(self, services if self.host.startswith(subdomain) else port)},
             ),
         )
         done = laptop.run("login", hub.url, typed=f"{NUMBER}\n")
         assert done.status == 0, done
-    assert hubs.choose().service == f"http://services.localhost:{port}/services/ssh/"
+    assert hubs.choose().service == f"http://{subdomain}localhost:{port}/services/ssh/"
     assert fake.clients
 
 
