@@ -18,12 +18,12 @@ from .http_client import Client
 from .hub_api import Account, Key, Me, account, known, login_again
 from .output import Progress, colored, date, say, say_json
 from .tls import tls_context
-from .websocket_frames import PING
+from .websocket_frames import BINARY, PING
 
 OK, WARNING, FAIL, SKIPPED = "ok", "warning", "failed", "skipped"
 COLORS = {OK: "green", WARNING: "yellow", FAIL: "red", SKIPPED: "grey"}
 SOON = 3 * 86400
-BANNER_TIMEOUT = 10.0
+BANNER, BANNER_TIMEOUT = b"SSH-2.0-jhssh_doctor\r\n", 10.0
 
 
 @dataclass(frozen=True)
@@ -316,6 +316,7 @@ def _first_bytes(url: str, headers: dict[str, str], tls: ssl.SSLContext | None) 
     end = threading.Timer(BANNER_TIMEOUT, frames.break_off)
     end.start()
     try:
+        frames.send(BINARY, BANNER)  # the other end lets us speak first
         while (frame := frames.receive()).opcode == PING:
             pass
         return frame.data
