@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import pexpect
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from jhssh_ext.public_keys import parse_line
@@ -138,6 +139,7 @@ def test_the_page_lists_programs_and_logs_them_out(person: Someone, program: Pro
     program.logs_in(ivan)
     ivan.page.goto(f"{ivan.hub.url}/services/ssh/")
     shoot(ivan.page, "ssh-page-programs")
+    assert Axe().run(ivan.page).violations_count == 0
     buttons = ivan.page.get_by_role("button", name="Revoke jhssh 0.1.0 on alices-laptop")
     expect(buttons).to_have_count(2)
     buttons.first.click()  # the newest
@@ -269,6 +271,7 @@ def test_the_page_shows_the_way_over_443_where_the_port_is_closed(person: Someon
         try:
             alice.page.goto(f"{site.hub.url}/services/ssh/")
             shoot(alice.page, "ssh-page-443")
+            assert Axe().run(alice.page).violations_count == 0
             command = f"ssh -o 'ProxyCommand=websocat --binary {tunnel}' alice@127.0.0.1"
             expect(alice.page.get_by_role("row").filter(has_text="default server")).to_contain_text(command)
             expect(alice.page.get_by_text(f"jhssh login {site.hub.url}/")).to_be_visible()
