@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pexpect
@@ -14,6 +14,8 @@ from playwright.sync_api import Browser
 
 from ..harness import chromium
 from ..harness.hub import Hub
+from ..tunnel import ways
+from ..tunnel.conftest import node_proxy  # noqa: F401  a fixture
 from .conftest import Laptop
 
 pytestmark = pytest.mark.slow
@@ -27,17 +29,15 @@ def browser() -> Iterator[Browser]:
         yield found
 
 
-@pytest.fixture
-def at_hub(laptop: Laptop, hub6: Hub, browser: Browser) -> Laptop:
-    """Logged in, with a key, and nothing written for ssh yet."""
-    environment = {**os.environ, "TERM": "dumb"}
-    arguments = ["-m", "jhssh_ext.client", "login", hub6.url]
-    login = pexpect.spawn(sys.executable, arguments, env=environment, encoding="utf-8", timeout=30)
-    page = chromium.log_in(browser, hub6, USER)
+def log_in(laptop: Laptop, hub: Hub, browser: Browser, *options: str, **window: bool) -> None:
+    """With a key that is registered, and nothing written for ssh yet. ``window``: as Browser.new_context takes it."""
+    page = chromium.log_in(browser, hub, USER, **window)
+    arguments = ["-m", "jhssh_ext.client", "login", hub.url, *options]
+    login = pexpect.spawn(sys.executable, arguments, env={**os.environ, "TERM": "dumb"}, encoding="utf-8", timeout=30)
     try:
         login.expect(r"Type +([B-Z]{4}-[B-Z]{4})")
         assert login.match is not None
-        page.goto(f"{hub6.url}/services/ssh/login")
+        page.goto(f"{hub.url}/services/ssh/login")
         page.fill("#code", str(login.match[1]))
         page.click("text=Continue")
         page.click("button[value=approve]")
@@ -52,6 +52,11 @@ def at_hub(laptop: Laptop, hub6: Hub, browser: Browser) -> Laptop:
     # ssh looks for keys in the home of the account, not of HOME
     (laptop.ssh / "config").write_text(f'Host *\n    IdentityFile "{key.private}"\n    IdentityAgent none\n')
     laptop.good("keys", "add")
+
+
+@pytest.fixture
+def at_hub(laptop: Laptop, hub6: Hub, browser: Browser) -> Laptop:
+    log_in(laptop, hub6, browser)
     return laptop
 
 
@@ -133,3 +138,38 @@ def test_logout(at_hub: Laptop, hub6: Hub) -> None:
     (at_hub.settings / "hubs.json").write_text(hubs_file)
     done = at_hub.run("keys", "list")
     assert (done.status, "jhssh login" in done.err) == (3, True)
+
+
+def test_https_with_a_private_ca(
+    laptop: Laptop,
+    new_hub: Callable[..., Hub],
+    browser: Browser,
+    node_proxy: Path,  # noqa: F811  the fixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ways.way("node-https", tmp_path, node_proxy) as https:
+        hub = new_hub()
+        https.prepare(hub)
+        hub.start()
+        try:
+            ca_file = os.environ["SSL_CERT_FILE"]  # for the Hub and all its programs
+            with monkeypatch.context() as laptops:
+                laptops.delenv("SSL_CERT_FILE")
+                refused = laptop.run("login", hub.url)
+                assert (refused.status, "--ca-file" in refused.err) == (4, True)
+                log_in(laptop, hub, browser, "--ca-file", ca_file, ignore_https_errors=True)
+                laptop.good("config", "--write", "--tunnel")
+                done = subprocess.run(
+                    ["ssh", "-F", str(laptop.ssh / "config"), HOST, "echo in"],
+                    capture_output=True,
+                    text=True,
+                    timeout=120,
+                    check=False,
+                )
+                assert done.stdout == "in\n", done
+                shown = laptop.good("doctor")
+                assert "ok       host key: through the tunnel" in shown
+                assert "failed" not in shown
+        finally:
+            hub.stop()
