@@ -73,17 +73,26 @@ class Tunnel:
             if isinstance(outcome, Exception) and not isinstance(outcome, OSError):
                 raise outcome
 
-    async def receive(self, message: bytes) -> None:
-        """A message that arrived. The next one must not be read before this returns."""
+    def receive(self, message: bytes) -> Awaitable[None] | None:
+        """A message that arrived. The next one must not be read before what is returned, if anything, is done."""
         self.heard()
         self._spoken_to.set()
         if self._over.is_set():
-            return
-        self._delivery = asyncio.ensure_future(self._loop.sock_sendall(self._inner, message))
+            return None
+        try:
+            sent = self._inner.send(message)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return None  # it takes no more, but may have something to say yet, after which the tunnel ends
+        return self._deliver(message[sent:]) if sent < len(message) else None
+
+    async def _deliver(self, data: bytes) -> None:
+        self._delivery = asyncio.ensure_future(self._loop.sock_sendall(self._inner, data))
         try:
             await self._delivery
         except OSError:
-            pass  # it takes no more, but may have something to say yet, after which the tunnel ends
+            pass
         except asyncio.CancelledError:
             if not self._over.is_set():
                 raise
@@ -181,9 +190,8 @@ class TunnelHandler(WebSocketHandler):
             protocol._handle_message = lambda opcode, data: handle(BINARY if opcode == TEXT else opcode, data)
         return cast("WebSocketProtocol | None", protocol)
 
-    async def on_message(self, message: str | bytes) -> None:
-        if self._tunnel is not None and isinstance(message, bytes):
-            await self._tunnel.receive(message)
+    def on_message(self, message: str | bytes) -> Awaitable[None] | None:
+        return self._tunnel.receive(message) if self._tunnel is not None and isinstance(message, bytes) else None
 
     def on_ping(self, data: bytes) -> None:
         self._note_life()
@@ -209,7 +217,8 @@ async def join_client(websocket: WebSocketClientConnection, inner: socket.socket
     running = asyncio.create_task(tunnel.run())
     try:
         while message := await websocket.read_message():  # empty: the server has no more
-            await tunnel.receive(message.encode() if isinstance(message, str) else message)
+            if (delivery := tunnel.receive(message.encode() if isinstance(message, str) else message)) is not None:
+                await delivery
     finally:
         tunnel.websocket_gone()
         websocket.close()

@@ -6,6 +6,7 @@ Nothing else opens it: no cookie, no token in the URL, no browser. Whoever passe
 from __future__ import annotations
 
 import socket
+from collections.abc import Awaitable
 from datetime import datetime, timezone
 
 from jupyter_server.auth.decorator import allow_unauthenticated, authorized
@@ -67,7 +68,7 @@ class TunnelHandler(tunnel.TunnelHandler, JHSSHHandler):
     def open(self) -> None:
         self.join(self._inner, ping_interval=self.services.tunnel_ends.ping_interval)
 
-    async def on_message(self, message: str | bytes) -> None:
+    def on_message(self, message: str | bytes) -> Awaitable[None] | None:
         if not self._signed:
             self.settings["last_activity_times"]["jhssh"] = datetime.now(timezone.utc)
-        await super().on_message(message)
+        return super().on_message(message)

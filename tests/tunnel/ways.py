@@ -40,7 +40,8 @@ class Way:
 
 @contextmanager
 def way(name: str, folder: Path, node_proxy: Path | None) -> Iterator[Way]:
-    """``name``: a proxy (``node``, ``python``) and what is special: ``node-https``, ``python-base_url``, ``node-subdomains``."""
+    """``name``: a proxy (``node``, ``python``) and what is special: ``node-https``, ``python-base_url``, ``node-subdomains``;
+    or the client: ``node-websocat``."""
     kind, _, special = name.partition("-")
 
     def prepare(hub: Hub) -> None:
@@ -57,8 +58,15 @@ def way(name: str, folder: Path, node_proxy: Path | None) -> Iterator[Way]:
             yield Way(lambda hub: (prepare(hub), _with_https(hub, server_file))[0], lambda hub: _with_ca(hub, ca_file))
     elif special == "subdomains":
         yield Way(prepare, _to_the_services_domain)
+    elif special == "websocat":
+        yield Way(prepare, _websocat)
     else:
         yield Way(prepare)
+
+
+def _websocat(hub: Hub) -> str:
+    """As docs/users.md has it."""
+    return f"{Path(sys.executable).with_name('websocat')} --binary {tunnel_url(hub)}"
 
 
 def _under_a_base_url(hub: Hub) -> None:
