@@ -110,13 +110,12 @@ class Examination:
             yield Finding(
                 "hub", FAIL, f"its SSH gateway is out of order{cause}", "Try again in a minute; then tell the hub's admin."
             )
-        elif gateway and answer.status in (404, 502, 503):
-            yield Finding(
-                "hub",
-                FAIL,
-                f"there is no SSH gateway at {hub.service} ({answer.status})",
-                "Tell the hub's admin: it is off, or moved.",
-            )
+        elif gateway and answer.status in (502, 503, 504):
+            advice = "Try again in a minute; then tell the hub's admin: it does not run."
+            yield Finding("hub", FAIL, f"its SSH gateway does not answer ({answer.status})", advice)
+        elif gateway and answer.status in (403, 404):
+            advice = f"Tell the hub's admin: it is off, or moved. Then: jhssh login {hub.url}"
+            yield Finding("hub", FAIL, f"there is no SSH gateway at {hub.service} ({answer.status})", advice)
         else:
             yield Finding(
                 "hub", FAIL, f"{url} answers with {answer.status}", f"Is this still the hub's address? jhssh login {hub.url}"

@@ -81,7 +81,8 @@ def test_hub_down(laptop: Laptop) -> None:
     [
         ((503, {"status": "failed", "cause": "no database\x1b[1m"}), "its SSH gateway is out of order: no database [1m"),
         ((404, None), "there is no SSH gateway"),
-        ((503, None), "there is no SSH gateway"),
+        ((403, None), "there is no SSH gateway"),
+        ((503, None), "its SSH gateway does not answer (503)"),
         ((200, None), "answers with 200"),
         ((500, None), "answers with 500"),
     ],
