@@ -117,7 +117,7 @@ def login_again(hub: hubs.Hub) -> str:
 
 
 class Gateway:
-    """docs/client.md, "The gateway's API". ``token``: of the gateway's own making."""
+    """docs/architecture.md, "The API for the jhssh command". ``token``: of the gateway's own making."""
 
     def __init__(self, hub: hubs.Hub, token: str) -> None:
         self._hub = hub
