@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ def date(seconds: float) -> str:
 
 def colored(text: str, color: str) -> str:
     """``text`` in green, red, yellow or grey, where stdout is a terminal that wants it (https://no-color.org)."""
-    if not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb":
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"\033[{ {'green': 32, 'red': 31, 'yellow': 33, 'grey': 90}[color] }m{text}\033[0m"
 
@@ -56,7 +57,8 @@ class Progress:
         self._last = ""
 
     def show(self, text: str) -> None:
-        text = printable(text)
+        # A line that is longer than the terminal could not be taken back.
+        text = printable(text, max(20, shutil.get_terminal_size().columns - 12))
         if self._live:
             sys.stderr.write(f"\r\033[K{text} ({time.monotonic() - self._began:.0f} s)")
             sys.stderr.flush()

@@ -26,6 +26,14 @@ def test_progress_is_one_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> 
     assert terminal.getvalue() == "\r\x1b[Kpulling [2J the image (0 s)\r\x1b[Kstarting (0 s)\r\x1b[K"
 
 
+def test_progress_fits_into_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    Progress().show("x" * 100)
+    assert terminal.getvalue() == f"\r\x1b[K{'x' * 27}… (0 s)"
+
+
 def test_progress_is_a_line_for_each_change_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", log := io.StringIO())
     progress = Progress()
@@ -42,7 +50,7 @@ def test_colors_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch
     assert colored("ok", "green") == "ok"
     monkeypatch.setattr("sys.stdout", Terminal())
     assert colored("ok", "green") == "\x1b[32mok\x1b[0m"
-    monkeypatch.setenv("NO_COLOR", "")
+    monkeypatch.setenv("NO_COLOR", "1")
     assert colored("ok", "green") == "ok"
 
 
