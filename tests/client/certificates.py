@@ -1,4 +1,4 @@
-"""A private CA, and a certificate of it for localhost."""
+"""A private CA, and a certificate of it for localhost and ELSEWHERE."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+ELSEWHERE = "hub.test"
+"""a name that leads nowhere, but by an HTTP proxy that knows it"""
 DAY = datetime.timedelta(days=1)
 
 
@@ -19,7 +21,9 @@ def make(folder: Path) -> tuple[Path, Path]:
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "CA of the tests")])
     ca = _signed(ca_name, ca_name, ca_key, ca_key, x509.BasicConstraints(ca=True, path_length=0))
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName("localhost"), x509.DNSName(ELSEWHERE), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    )
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     certificate = _signed(subject, ca_name, key, ca_key, names)
     ca_file, server_file = folder / "ca of the tests.pem", folder / "server.pem"
