@@ -38,24 +38,25 @@ def _words(parser: argparse.ArgumentParser, path: tuple[str, ...]) -> Iterator[t
 
 
 def _bash(words: dict[tuple[str, ...], list[str]]) -> str:
-    cases = "\n".join(f'    "{" ".join(path)}") words="{" ".join(found)}" ;;' for path, found in words.items() if path)
+    """For zsh too, to which ``words`` and ``path`` mean something else."""
+    cases = "\n".join(f'    "{" ".join(path)}") offered="{" ".join(found)}" ;;' for path, found in words.items() if path)
     return f"""\
 # jhssh completion for bash: put this into ~/.bashrc: eval "$(jhssh completion bash)"
 _jhssh() {{
-  local words="" path="" word current="${{COMP_WORDS[COMP_CWORD]}}"
-  for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
-    case "$word" in -*) ;; *) path="${{path:+$path }}$word" ;; esac
+  local offered="" typed="" word current="${{COMP_WORDS[$COMP_CWORD]}}"
+  for word in "${{COMP_WORDS[@]:1:$((COMP_CWORD - 1))}}"; do
+    case "$word" in -*) ;; *) typed="${{typed:+$typed }}$word" ;; esac
   done
-  case "${{path%% *}}" in {"|".join(TOOLS)}|proxy)
-    words="$(jhssh completion hosts 2>/dev/null)"
-    COMPREPLY=($(compgen -W "$words" -- "$current") $(compgen -f -- "$current"))
+  case "${{typed%% *}}" in {"|".join(TOOLS)}|proxy)
+    offered="$(jhssh completion hosts 2>/dev/null)"
+    COMPREPLY=($(compgen -W "$offered" -- "$current") $(compgen -f -- "$current"))
     return ;;
   esac
-  case "$path" in
-    "") words="{" ".join(words[()])}" ;;
+  case "$typed" in
+    "") offered="{" ".join(words[()])}" ;;
 {cases}
   esac
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
+  COMPREPLY=($(compgen -W "$offered" -- "$current"))
 }}
 complete -o default -F _jhssh jhssh"""
 
@@ -73,7 +74,7 @@ def _fish(words: dict[tuple[str, ...], list[str]]) -> str:
     lines += [f"complete -c jhssh -n __fish_use_subcommand -f -a '{' '.join(tops)}'"]
     for path, found in words.items():
         if path:
-            seen = " and ".join(f"__fish_seen_subcommand_from {word}" for word in path)
+            seen = "; and ".join(f"__fish_seen_subcommand_from {word}" for word in path)
             lines += [f"complete -c jhssh -n '{seen}' -l {word[2:]}" for word in found if word.startswith("--")]
             values = [word for word in found if not word.startswith("-")]
             lines += [f"complete -c jhssh -n '{seen}' -f -a '{' '.join(values)}'"] if values else []
