@@ -25,9 +25,9 @@ import psutil
 
 from tests.conftest import register_key
 from tests.harness.hub import Hub
-from tests.harness.processes import arguments, memory
+from tests.harness.processes import memory
 from tests.harness.ssh import HOST, SSHClient, make_key
-from tests.tunnel.ways import tunnel_command
+from tests.tunnel.ways import tunnel_command, tunnels
 
 RATIO_BOUND, MEMORY_BOUND, START_BOUND = 0.5, 64.0, 150.0
 STALL = 60
@@ -147,7 +147,7 @@ def stalled(hub: Hub, client: SSHClient, seconds: float) -> list[bool]:
     process = client.popen("cat /dev/zero", stdin=subprocess.DEVNULL)
     assert process.stdout is not None
     process.stdout.read(1 << 20)
-    (tunnel,) = (each for each in hub.processes() if "jhssh_ext.client.websocket_stdio" in arguments(each))
+    (tunnel,) = tunnels(hub)
     process.send_signal(signal.SIGSTOP)
     gateway_most, tunnel_most, end = 0, 0, time.monotonic() + seconds
     while time.monotonic() < end:

@@ -19,7 +19,7 @@ from ..harness.idle_proxy import idle_proxy
 from ..harness.processes import arguments, free_port, sleeping, wait_until
 from ..harness.raw_websocket import RawWebSocket
 from ..harness.ssh import KeyPair, SSHClient
-from .ways import tunnel_command
+from .ways import tunnel_command, tunnels
 
 pytestmark = pytest.mark.slow
 USER = "tunnel-alice"
@@ -79,11 +79,6 @@ def ended(hub: Hub, running: subprocess.Popen[bytes], seconds: str, before: int)
     return said
 
 
-def tunnels(hub: Hub) -> list[int]:
-    """The processes that ssh started."""
-    return [each.pid for each in hub.processes() if "jhssh_ext.client.websocket_stdio" in arguments(each)]
-
-
 @pytest.mark.parametrize("which", ["hub", "plain_hub"])
 @pytest.mark.parametrize("victim", ["tunnel", "ssh"])
 def test_a_client_that_is_killed_leaves_nothing(
@@ -95,8 +90,8 @@ def test_a_client_that_is_killed_leaves_nothing(
     if victim == "ssh":
         running.kill()
     else:
-        (pid,) = tunnels(hub)
-        next(each for each in hub.processes() if each.pid == pid).send_signal(signal.SIGKILL)
+        (process,) = tunnels(hub)
+        process.send_signal(signal.SIGKILL)
     ended(hub, running, seconds, before)
 
 

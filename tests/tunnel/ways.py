@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+import psutil
+
 from ..client import certificates
 from ..harness.hub import Answer, Hub, request
+from ..harness.processes import arguments
 
+JHSSH = Path(sys.executable).with_name("jhssh")
 LOCALHOST_NAMES = Path(__file__).with_name("localhost_names.py")
 
 
@@ -25,9 +29,14 @@ def tunnel_url(hub: Hub) -> str:
     return urlunsplit((at.scheme.replace("http", "ws"), at.netloc, hub.gateway.prefix + "tunnel", "", ""))
 
 
-def tunnel_command(hub: Hub, *arguments: str) -> str:
-    """For ProxyCommand."""
-    return shlex.join([sys.executable, "-m", "jhssh_ext.client.websocket_stdio", tunnel_url(hub), *arguments])
+def tunnel_command(hub: Hub, *options: str) -> str:
+    """``jhssh proxy``, for ProxyCommand."""
+    return shlex.join([str(JHSSH), "proxy", tunnel_url(hub), *options])
+
+
+def tunnels(hub: Hub) -> list[psutil.Process]:
+    """The processes that :func:`tunnel_command` became."""
+    return [each for each in hub.processes() if arguments(each)[1:3] == [str(JHSSH), "proxy"]]
 
 
 @dataclass
@@ -94,7 +103,7 @@ def _private_ca(folder: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _with_ca(hub: Hub, ca_file: Path) -> str:
-    return "env -u SSL_CERT_FILE " + tunnel_command(hub, str(ca_file))
+    return "env -u SSL_CERT_FILE " + tunnel_command(hub, "--ca-file", str(ca_file))
 
 
 def _with_subdomains(hub: Hub) -> None:
