@@ -81,7 +81,12 @@ class PublicKey:
     @property
     def line(self) -> str:
         """The line of an authorized_keys file, with no newline."""
-        return f"{self.type} {base64.b64encode(self.blob).decode('ascii')} {self.comment}".rstrip(" ")
+        return f"{self.bare_line} {self.comment}".rstrip(" ")
+
+    @property
+    def bare_line(self) -> str:
+        """The line without its comment: the same for keys that are equal."""
+        return f"{self.type} {base64.b64encode(self.blob).decode('ascii')}"
 
 
 class Ignored(NamedTuple):

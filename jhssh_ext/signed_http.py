@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Any
+from typing import Any, cast
 
 import jwt
 
@@ -37,7 +37,7 @@ def verify_request(secret: str, audience: str, method: str, path: str, token: st
     claims = _decode(secret, audience, token, "request", ["method", "path"])
     if claims["method"] != method or claims["path"] != path:
         raise BadSignature("signed for another request")
-    return str(claims["jti"])
+    return cast(str, claims["jti"])
 
 
 def sign_answer(secret: str, audience: str, jti: str, body: Any) -> str:
@@ -62,8 +62,11 @@ def _decode(secret: str, audience: str, token: str | bytes, use: str, needed: li
         claims: dict[str, Any] = jwt.decode(
             token, secret, [ALGORITHM], audience=audience, options={"require": ["aud", "jti", "exp", "use", *needed]}
         )
-    except (jwt.PyJWTError, ValueError) as error:
+    except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        # PyJWT turns what it finds into numbers, and whoever has the secret may have signed anything.
         raise BadSignature(type(error).__name__) from None
-    if claims["use"] != use or claims["exp"] > time.time() + LIFETIME + 30:
+    if claims["use"] != use or type(claims["jti"]) is not str:
         raise BadSignature(f"not a {use}")
+    if type(claims["exp"]) not in (int, float) or not claims["exp"] <= time.time() + LIFETIME + 30:
+        raise BadSignature("good for too long")
     return claims

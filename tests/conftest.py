@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, make_url, text
 from .harness.hub import VENVS, Hub
 from .harness.packages import Environment, build
 from .harness.postgresql import running as postgresql_running
-from .harness.processes import describe
+from .harness.processes import RUN, describe, end_marked
 from .harness.ssh import KeyPair, SSHClient, make_key
 
 HUB_VERSIONS = ("hub6", "hub5")
@@ -27,6 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A worker (pytest-xdist) whose run is broken off is killed in the middle of its fixtures: the main process cleans up."""
+    if not hasattr(config, "workerinput"):
+        end_marked(RUN)
 
 
 @pytest.hookimpl(optionalhook=True)

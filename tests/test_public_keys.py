@@ -77,6 +77,12 @@ def test_every_type_is_covered_here() -> None:
     assert {*KINDS, *(parse_line(line).type for line in (SK_ED25519, SK_ECDSA))} == set(TYPES)
 
 
+def test_the_bare_line_is_the_same_whatever_the_comment() -> None:
+    one = parse_line(ED25519 + " at home")
+    assert one.bare_line == parse_line(ED25519).line
+    assert one.line == one.bare_line + " at home"
+
+
 def test_keys_are_equal_whatever_the_comment() -> None:
     one, other = parse_line(ED25519 + " at home"), parse_line(ED25519 + "\tat work  ")
     assert one == other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import jwt
@@ -69,6 +70,45 @@ def _claims(**changes: object) -> dict[str, object]:
 def test_old_long_lived_unsigned_and_malformed_tokens_are_refused(token: str) -> None:
     with pytest.raises(BadSignature):
         verify_request(SECRET, AUDIENCE, "GET", PATH, token)
+
+
+def _answer(**changes: object) -> str:
+    """Signed by whoever has the secret, with claims of any shape."""
+    claims = {"use": "answer", "aud": AUDIENCE, "jti": "1", "body": {}, "exp": int(time.time()) + LIFETIME} | changes
+    return jwt.api_jws.encode(json.dumps(claims).encode(), SECRET, "HS256")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exp": "9999999999"},
+        {"exp": str(int(time.time()) + LIFETIME)},
+        {"exp": [1]},
+        {"exp": {}},
+        {"exp": True},
+        {"exp": float("inf")},
+        {"exp": float("nan")},
+        {"exp": 10**4000},
+        {"nbf": []},
+        {"iat": float("inf")},
+        {"aud": {"a": 1}},
+        {"aud": [[AUDIENCE]]},
+        {"jti": ["1"]},
+        {"jti": None},
+        {"use": ["answer"]},
+        {"sub": 5},
+    ],
+)
+def test_claims_of_another_shape_are_refused_though_they_are_signed(changes: dict[str, object]) -> None:
+    assert verify_answer(SECRET, AUDIENCE, "1", _answer()) == {}
+    with pytest.raises(BadSignature):
+        verify_answer(SECRET, AUDIENCE, "1", _answer(**changes))
+
+
+def test_claims_nested_without_end_are_refused() -> None:
+    deep = jwt.api_jws.encode(b"[" * 100_000, SECRET, "HS256")
+    with pytest.raises(BadSignature):
+        verify_answer(SECRET, AUDIENCE, "1", deep)
 
 
 def test_a_short_secret_signs_nothing() -> None:

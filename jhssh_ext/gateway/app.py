@@ -24,7 +24,8 @@ from ..login_names import UserServer
 from . import key_files
 from .accept.entry import Entry
 from .accept.limits import ConnectionLimits, FailureBudget
-from .accept.ssh_server import ClientConnection, Rules, Services, make_options
+from .accept.services import Rules, Services
+from .accept.ssh_server import ClientConnection, make_options
 from .accept.tunnel import GatewayTunnel, Tunnels
 from .authenticate.approvals import Approvals, Bounds
 from .authenticate.authentication import Authentication
@@ -143,17 +144,18 @@ class Gateway(GatewaySettings):
                 self.log.error("No SSH until this is mended: %s: %s", type(error).__name__, error)
         sides = [asyncio.create_task(self._serve_http(hub, parts))]
         if parts is not None:
-            sides.append(asyncio.create_task(self._serve_ssh(parts)))
+            sides.append(asyncio.create_task(self._keep_serving_ssh(parts)))
         await asyncio.wait([asyncio.create_task(stopping.wait()), *sides], return_when=asyncio.FIRST_COMPLETED)
         if parts is not None:
             await self._drain(parts)
+        for side in sides:
+            side.cancel()
+        outcomes = await asyncio.gather(*sides, return_exceptions=True)
         for part in self._parts:
             await part.close()
         if hub is not None:
             hub.close()
-        for side in sides:
-            side.cancel()
-        for outcome in await asyncio.gather(*sides, return_exceptions=True):
+        for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
 
@@ -273,6 +275,8 @@ class Gateway(GatewaySettings):
             refresh=self.refresh if parts else None,
             more=[(r"/tunnel", GatewayTunnel, {"tunnels": self.tunnels})] if self.tunnel else [],
         )
+        if app.settings["refresher"] is not None:
+            self._parts.insert(0, app.settings["refresher"])
         server = HTTPServer(app, max_body_size=64 * 1024, max_header_size=16 * 1024, idle_connection_timeout=60, body_timeout=10)
 
         async def listen() -> None:
@@ -284,6 +288,17 @@ class Gateway(GatewaySettings):
         finally:
             server.stop()
             await server.close_all_connections()
+
+    async def _keep_serving_ssh(self, parts: Services) -> None:
+        """A gateway in a pod ends when it can't, and is started anew; of a managed one the HTTP side stays."""
+        try:
+            await self._serve_ssh(parts)
+        except Exception as error:
+            if not managed():
+                raise
+            self.health.fail("SSH can't be served; the gateway's log says why")
+            self.log.exception("No SSH until this is mended: %s", type(error).__name__)
+            await asyncio.Event().wait()
 
     async def _serve_ssh(self, parts: Services) -> None:
         loop = asyncio.get_running_loop()

@@ -13,6 +13,7 @@ from .authenticate.browser_login import BrowserLogin
 from .authenticate.client_logins import ClientLogins
 from .authenticate.client_tokens import ClientTokens
 from .authenticate.key_listing import KeyListing
+from .authenticate.key_sources.hub_page import HubPageKeys
 from .authenticate.nonces import Nonces
 from .authenticate.sessions import Sessions
 from .authenticate.user_keys import UserKeys
@@ -20,7 +21,8 @@ from .connect.hub_client import HubClient
 from .database import Database
 from .settings import GatewaySettings
 from .web.client_servers import ClientServers
-from .web.hub_login import HubLogin
+from .web.forms import Forms
+from .web.hub_login import HubLogin, secret_for
 from .web.pages import Note, Refresh, Site
 from .web.ways_in import Door
 
@@ -55,7 +57,7 @@ def make_site(
             hub_host=settings.hub_host,
             callback=f"{settings.page_url.rstrip('/')}/oauth_callback" if settings.hub_host else "",
         ),
-        nonces=Nonces(database),
+        forms=Forms(Nonces(database), secret_for("forms of the pages", settings.hub_api_token)),
         user_keys=user_keys,
         key_listing=KeyListing(database),
         sessions=sessions,
@@ -64,6 +66,7 @@ def make_site(
         door=make_door(settings, parse_line(host_key.export_public_key().decode("ascii"))),
         note=note,
         refresh=refresh,
+        keeps_keys=HubPageKeys.name in settings.key_sources,
         browser_login=browser_login,
         client_tokens=tokens,
         client_logins=logins,

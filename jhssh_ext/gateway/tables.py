@@ -56,6 +56,8 @@ class UserKey(Base):
     added: Mapped[float] = mapped_column(Float)
     renewed: Mapped[float] = mapped_column(Float)
     """when it was added, or last confirmed in the browser (key_max_age)"""
+    announced: Mapped[bool] = mapped_column(Boolean)
+    """was the user told at a login, as one is of keys that were not added on the page"""
 
 
 class KeyUse(Base):
@@ -70,7 +72,10 @@ class KeyUse(Base):
 
 
 class Approval(Base):
-    """An SSH connection, or a ``jhssh login``, that waits for its user's approval in the browser. Deleted when it has ended."""
+    """An SSH connection, or a ``jhssh login``, that waits for its user's approval in the browser.
+
+    Deleted when it has ended, or another asks.
+    """
 
     __tablename__ = "approvals"
 
@@ -132,7 +137,7 @@ class ClientToken(Base):
 
 
 class Nonce(Base):
-    """What a form carries so that it works once, for one user and one purpose. Deleted when it was used."""
+    """What a form carries so that it works once, for one user and one purpose. Deleted when it is used, or another is made."""
 
     __tablename__ = "nonces"
 

@@ -7,9 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pexpect
@@ -20,60 +18,16 @@ from playwright.sync_api import expect
 from jhssh_ext.public_keys import parse_line
 
 from ..harness.chromium import shoot
-from ..harness.hub import ROOT, Answer, request
+from ..harness.hostile_scripts import start_evil_server
+from ..harness.hub import ROOT, request
 from ..harness.processes import wait_until
 from ..harness.ssh import KeyPair
-from .conftest import Person, Site, Terminal
-from .test_hostile_scripts import EVIL
+from .conftest import Person, Program, Site, Terminal
 
 pytestmark = pytest.mark.slow
 
 Someone = Callable[..., Person]
 Somewhere = Callable[..., Terminal]
-
-
-@dataclass
-class Program:
-    """What the jhssh command does, by hand."""
-
-    url: str
-    """of the gateway's API"""
-    token: str = ""
-    handle: str = ""
-
-    def call(self, method: str, path: str, json: Any = None, headers: dict[str, str] | None = None) -> Answer:
-        authorization = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        return request(method, self.url + path, json=json, headers={**authorization, **(headers or {})})
-
-    def asks(self, **headers: str) -> str:
-        """The code for its user."""
-        answer = self.call("POST", "login", {"client": "jhssh 0.1.0 on alices-laptop"}, headers)
-        assert answer.status == 201, answer
-        self.handle = str(answer.json["request"])
-        return str(answer.json["code"])
-
-    def answer(self, **number: str) -> Answer:
-        return self.call("POST", "login/answer", {"request": self.handle, **number})
-
-    def waits_for(self, what: str) -> None:
-        wait_until(lambda: self.answer().json["status"] == what, 5, interval=0.2)
-
-    def logs_in(self, person: Person) -> None:
-        code = self.asks()
-        person.types(code)
-        person.presses("Approve")
-        granted = self.answer(number=person.page.locator("#number").inner_text())
-        assert granted.status == 200, granted
-        assert granted.json["user"] == person.name
-        self.token = str(granted.json["token"])
-
-
-@pytest.fixture
-def program(site: Site) -> Program:
-    """Through the Hub's proxy where one gateway is all, else at the gateway that has not the pages."""
-    if site.gateway is site.page_gateway:
-        return Program(f"{site.hub.url}/services/ssh/api/")
-    return Program(f"{site.gateway.url}/services/ssh/api/")
 
 
 def test_code_and_number_lead_to_a_token(person: Someone, terminal: Somewhere, program: Program, a_key: KeyPair) -> None:
@@ -223,11 +177,10 @@ ASK_IN_THE_BROWSER = """async () => {
 
 def test_a_script_of_another_server_asks_for_no_login_in_its_visitors_browser(site: Site, person: Someone) -> None:
     """From there it would have the very address of the browser that approves."""
-    site.hub.use_command("bob", [sys.executable, str(EVIL)])
-    site.hub.start_server("bob")
+    place = start_evil_server(site.hub)
     alice = person("alice")
     alice.page.goto(alice.link)
-    alice.page.goto(f"{site.hub.url}/user/bob/evil")
+    alice.page.goto(place)
     answers = alice.page.evaluate(ASK_IN_THE_BROWSER)
     assert len(answers) == 63
     assert {(status, code) for *_, status, code in answers} == {(403, "POLICY_DENIED")}, answers

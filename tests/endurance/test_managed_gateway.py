@@ -119,9 +119,22 @@ def alone(tmp_path: Path) -> Iterator[Callable[[str], GatewayProcess]]:
         stop_child(child)
 
 
+NEWER_DATABASE = """
+import sqlite3
+file = __file__ + ".sqlite"
+with sqlite3.connect(file) as database:
+    database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+    database.execute("INSERT INTO alembic_version VALUES ('9999')")
+c.Gateway.database_url = "sqlite:///" + file
+"""
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [
+        ("c.Gateway.database_url = 'mysql://host/db'\n", "database_url"),
+        ("c.Gateway.database_url = 'sqlite:////nowhere/at/all.sqlite'\n", "nowhere"),
+        (NEWER_DATABASE, "newer gateway"),
         ("c.Gateway.host_key_file = '/nonexistent/key'\n", "/nonexistent/key"),
         ("c.Gateway.user_ca_file = '/nonexistent/ca'\n", "/nonexistent/ca"),
         ("c.Gateway.user_ca_file = __file__\n", ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import stat
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, inspect, select, text
+from sqlalchemy import create_engine, inspect, select, text, update
 from sqlalchemy.orm import Session
 
 from jhssh_ext.errors import DatabaseUnavailable
-from jhssh_ext.gateway.database import Database, alembic_config, sqlite_url
+from jhssh_ext.gateway.database import POSTGRESQL_TIMEOUTS, Database, alembic_config, sqlite_url
 from jhssh_ext.gateway.tables import Approval, Base, KeyUse
 
 
@@ -46,6 +47,52 @@ async def test_gateways_that_start_at_once_migrate_once(url: str) -> None:
     await asyncio.gather(*(database.migrate() for database in databases))
     for database in databases:
         await database.close()
+
+
+@pytest.mark.asyncio
+async def test_tables_of_a_newer_gateway_are_left_alone(url: str) -> None:
+    database = Database(url)
+    await database.migrate()
+    await database.run(lambda session: session.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    with pytest.raises(DatabaseUnavailable, match="newer gateway"):
+        await database.migrate()
+    await database.close()
+
+
+@pytest.mark.asyncio
+async def test_a_row_that_somebody_holds_holds_up_nobody_for_long(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another gateway does that was stopped, or whose machine lost power, in the middle of a transaction."""
+    monkeypatch.setitem(POSTGRESQL_TIMEOUTS, "lock_timeout", "300ms")
+    database = Database(postgresql)
+    await database.migrate()
+    await database.run(lambda session: session.add(KeyUse(user="alice", fingerprint="SHA256:x", used=1.0, address="192.0.2.1")))
+    engine = create_engine(postgresql)
+    with engine.connect() as elsewhere, elsewhere.begin():
+        elsewhere.execute(select(KeyUse).with_for_update()).all()
+        stuck = [database.run(lambda session: session.execute(update(KeyUse).values(used=2.0))) for _ in range(8)]
+        outcomes = await asyncio.wait_for(asyncio.gather(*stuck, return_exceptions=True), 10)
+    assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 8
+    assert await database.read(lambda session: session.scalars(select(KeyUse.used)).all()) == [1.0]
+    engine.dispose()
+    await database.close()
+
+
+@pytest.mark.parametrize("name", ["\ud800", "nul\0"])
+@pytest.mark.asyncio
+async def test_what_cannot_be_stored_is_no_raw_error(url: str, name: str) -> None:
+    database = Database(url)
+    await database.migrate()
+    row = {"user": name, "fingerprint": "SHA256:x", "used": 1.0, "address": ""}
+    refused = pytest.raises(DatabaseUnavailable) if url.startswith("postgresql") or name == "\ud800" else nullcontext()
+    with refused:
+        await database.run(lambda session: session.add(KeyUse(**row)))
+    await database.close()
+
+
+@pytest.mark.parametrize("url", ["what?", "mysql://host/db", "postgresql+nodriver://host/db", "sqlite+nodriver:///x"])
+def test_urls_that_cannot_be_used_are_refused_at_once(url: str) -> None:
+    with pytest.raises(ValueError, match="database_url"):
+        Database(url)
 
 
 @pytest.mark.asyncio

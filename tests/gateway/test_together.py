@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from jhssh_ext.gateway import together as together_module
 from jhssh_ext.gateway.together import MAX_BATCH, Together
 
 
@@ -25,16 +26,39 @@ async def test_what_waits_is_done_together_in_order_and_in_bounds() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_failure_is_that_of_the_batch_alone() -> None:
+async def test_none_fails_by_the_fault_of_another() -> None:
+    batches: list[list[int]] = []
+
     async def work(items: Sequence[int]) -> Sequence[int]:
+        batches.append(list(items))
         if 0 in items:
             raise LookupError
         return items
 
     together = Together(work)
-    outcomes = await asyncio.gather(*map(together.put, [0, 1]), return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [LookupError, LookupError]
+    outcomes = await asyncio.gather(*map(together.put, [1, 0, 2]), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [int, LookupError, int]
+    assert batches == [[1, 0, 2], [1], [0], [2]]
+    with pytest.raises(LookupError):
+        await together.put(0)
+    assert batches[4:] == [[0]], "what failed alone is not tried again"
     assert await together.put(1) == 1
+
+
+@pytest.mark.asyncio
+async def test_where_nothing_works_all_hear_of_it_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together_module, "PATIENCE", 0.02)
+    tries = 0
+
+    async def work(items: Sequence[int]) -> Sequence[int]:
+        nonlocal tries
+        tries += 1
+        await asyncio.sleep(0.03)
+        raise LookupError
+
+    outcomes = await asyncio.gather(*map(Together(work).put, range(MAX_BATCH)), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {LookupError}
+    assert tries == 2
 
 
 @pytest.mark.asyncio

@@ -6,6 +6,7 @@ Processes are found by a mark in their environment, which children inherit even 
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import signal
 import socket
@@ -19,12 +20,14 @@ import psutil
 
 MARK = "JHTEST_MARK"
 """environment variable; must not begin with JHSSH_, which sessions never get"""
+RUN = os.environ.setdefault("JHTEST_RUN", secrets.token_hex(8))
+"""what all marks of a run begin with, those of its workers (pytest-xdist) too"""
 
 T = TypeVar("T")
 
 
 def new_mark() -> str:
-    return secrets.token_hex(8)
+    return f"{RUN}-{secrets.token_hex(8)}"
 
 
 def free_port() -> int:
@@ -53,11 +56,11 @@ def wait_until(predicate: Callable[[], T], timeout: float = 30.0, *, what: str =
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """All living processes (no zombies) whose environment carries ``mark``, whoever their parent is."""
+    """All living processes (no zombies) whose mark begins so, whoever their parent is; ``RUN``: those of the whole run."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(MARK, "").startswith(mark) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 

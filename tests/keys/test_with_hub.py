@@ -159,6 +159,18 @@ def test_a_key_on_the_page_opens_all_servers_of_its_user_until_it_is_removed(hub
     assert not opens(gpu)
 
 
+def test_pushes_count_for_servers_that_the_hub_has(hub: Hub) -> None:
+    assert hub.gateway is not None
+    user, url = "pusher", f"{hub.gateway.url}{hub.gateway.prefix}api/keys-changed"
+    hub.start_server(user)
+    own = {"Authorization": f"token {hub.token(user)}"}
+
+    def push(server: str) -> int:
+        return request("POST", url, json={"user": user, "server": server}, headers=own).status
+
+    assert [push(server) for server in ("", "none", "\ud800", "\0")] == [202, 403, 400, 400]
+
+
 def test_a_refresh_asks_all_servers_moves_nobodys_activity_and_forgets_who_is_gone(
     hub: Hub, client: Client, a_key: KeyPair
 ) -> None:
@@ -180,9 +192,7 @@ def test_a_refresh_asks_all_servers_moves_nobodys_activity_and_forgets_who_is_go
     assert " 0 fresh" in refresh(hub, "--full")
     assert "1 fetched" in refresh(hub, "--full", users[0], "nobody")
     api = hub.gateway.url + hub.gateway.prefix + "api/refresh"
-    own = {"Authorization": f"token {hub.token(users[0])}"}
     admin = {"Authorization": f"token {hub.admin_token}"}
-    assert request("POST", api, json={}, headers=own).status == 403
     assert request("POST", api, json={}).status == 403
     assert request("POST", api, json={"users": "x"}, headers=admin).status == 400
     assert request("POST", api, json={"users": users}, headers=admin).json["fetched"] == 1
@@ -190,3 +200,5 @@ def test_a_refresh_asks_all_servers_moves_nobodys_activity_and_forgets_who_is_go
     wait_until(lambda: not request("GET", api, headers=admin).json["running"], 60, what="the refresh of all")
     assert request("GET", api, headers=admin).json["last"]["fetched"] >= 1
     assert activity() == before
+    own = {"Authorization": f"token {hub.token(users[0])}"}  # whose use the Hub takes for activity
+    assert request("POST", api, json={}, headers=own).status == 403

@@ -36,7 +36,10 @@ def public_key(blob: bytes) -> PublicKey:
         name = kind.get_string().decode("ascii")
     except PacketDecodeError as error:
         raise ValueError("no key") from error
-    return parse_line(f"{name} {base64.b64encode(blob).decode('ascii')}")
+    key = parse_line(f"{name} {base64.b64encode(blob).decode('ascii')}")
+    if key.blob != blob:  # the name held more than a name: what is judged must be what is verified
+        raise ValueError("no key")
+    return key
 
 
 def verify(blob: bytes, signed: bytes, signature: bytes) -> bool:

@@ -13,7 +13,8 @@ import asyncssh
 
 from ...tunnel import TunnelHandler
 from ..addresses import TrustedProxies
-from .ssh_server import ClientConnection, Services
+from .services import Services
+from .ssh_server import ClientConnection
 
 
 class Tunnels:

@@ -39,6 +39,8 @@ MAX_OFFERED = 10
 """keys of a connection that are shown"""
 LOST_AFTER = 20.0
 """seconds without a word of the connection's gateway after which a login is taken for gone"""
+LAST_LOOK = 3.0
+"""seconds in which the connection sees a decision of the last moment, of which the page has said that it goes on"""
 CLAIMS, CLAIM_WINDOW = 10, 300.0
 """wrong codes that a user may type in so many seconds, at each gateway"""
 MAX_CLAIMERS = 10000
@@ -115,7 +117,7 @@ class Approvals:
             server=target.server,
             network=network[:64],
             address=address[:64],
-            offered="\n".join(_line(key) for key in list(offered)[:MAX_OFFERED]),
+            offered="\n".join(key.bare_line for key in list(offered)[:MAX_OFFERED]),
             state="waiting",
             number_digest="",
             tries=0,
@@ -149,9 +151,11 @@ class Approvals:
         return row.id, code
 
     async def look(self, ids: Collection[str]) -> dict[str, Request]:
-        """Those of the rows that have not expired."""
-        query = select(Approval).where(Approval.id.in_(ids), Approval.expires > self._clock())
-        return {row.id: _request(row) for row in await self._database.run(lambda session: session.scalars(query).all())}
+        """Those of the rows that have not expired; for a moment longer those that were decided about just before."""
+        now = self._clock()
+        decided = Approval.state.in_(("approved", "number", "denied")) & (Approval.expires > now - LAST_LOOK)
+        query = select(Approval).where(Approval.id.in_(ids), (Approval.expires > now) | decided)
+        return {row.id: _request(row) for row in await self._database.read(lambda session: session.scalars(query).all())}
 
     async def still_wait(self, ids: Collection[str]) -> None:
         """These connections are there."""
@@ -234,7 +238,7 @@ class Approvals:
         query = select(Approval).where(
             Approval.code_digest == self._digest("code", normal(code)), Approval.state == "waiting", *self._there()
         )
-        row = await self._database.run(lambda session: session.scalars(query).first())
+        row = await self._database.read(lambda session: session.scalars(query).first())
         return _request(row) if row is not None else None
 
     async def claim(self, id: str, target: UserServer) -> bool:
@@ -254,7 +258,7 @@ class Approvals:
         query = select(Approval).where(
             Approval.id == id[:64], Approval.user == user, Approval.state != "waiting", *self._there(or_entered=True)
         )
-        row = await self._database.run(lambda session: session.scalars(query).first())
+        row = await self._database.read(lambda session: session.scalars(query).first())
         return _request(row) if row is not None else None
 
     async def list_pending(self, user: str) -> list[Request]:
@@ -262,7 +266,7 @@ class Approvals:
         query = (
             select(Approval).where(Approval.user == user, Approval.state == "claimed", *self._there()).order_by(Approval.created)
         )
-        rows = await self._database.run(lambda session: session.scalars(query.limit(100)).all())
+        rows = await self._database.read(lambda session: session.scalars(query.limit(100)).all())
         return [_request(row) for row in rows]
 
     async def approve(self, user: str, id: str) -> bool:
@@ -287,7 +291,7 @@ class Approvals:
         now = self._clock()
 
         def work(session: Session) -> PublicKey | None:
-            row = session.get(Approval, id[:64])
+            row = session.get(Approval, id[:64], with_for_update=True)
             if row is None or row.user != user or row.state not in ("approved", "entered") or row.expires <= now:
                 return None
             key = next((key for key in _keys(row.offered) if key.fingerprint == fingerprint), None)
@@ -324,10 +328,6 @@ def shown(code: str) -> str:
 def normal(typed: str) -> str:
     """A code as a person typed it: any case, with or without spaces and hyphens. Bounded."""
     return "".join(c for c in typed[:64].upper() if c not in " \t\r\n-\u2010\u2011\u2013")
-
-
-def _line(key: PublicKey) -> str:
-    return PublicKey(key.type, key.blob).line
 
 
 def _keys(lines: str) -> tuple[PublicKey, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ...errors import KeyUnknown, TokenInvalid
+from ...errors import HubUnavailable, KeyUnknown, TokenInvalid
 from ...login_names import UserServer, candidates
 from ...public_keys import PublicKey
 from ..connect.hub_client import HubClient
@@ -35,7 +35,10 @@ class Authentication:
 
         Nothing is proved yet: it starts nothing, and asks a user server only if ``may_fetch``, as often as the cache's ages say.
         """
-        for target in candidates(login_name, self._separator):
+        targets = candidates(login_name, self._separator)
+        # Where it was seen first: a question for a key that is in no copy may wait behind strangers'.
+        known = [target for target in targets if await self._keys.knows(target, key)]
+        for target in (*known, *(each for each in targets if each not in known)):
             if await self._keys.holds(target, key, may_fetch=may_fetch):
                 return True
         return False
@@ -50,8 +53,9 @@ class Authentication:
         if len(found) != 1:
             raise KeyUnknown
         ((target, user),) = found.items()
-        if user.created:
-            await self._keys.forget_user(target.user, user.created)
+        if not user.created:  # of which keys the page has, some may be an earlier user's of that name
+            raise HubUnavailable(explanation="the Hub does not say when users were made: give the gateway the scope read:users")
+        await self._keys.forget_user(target.user, user.created)
         # The name may have been accepted for another server that it may mean, or for an earlier user of that name.
         if not await self._keys.holds(target, key, may_fetch=True, created=user.created):
             raise KeyUnknown
@@ -68,7 +72,7 @@ class Authentication:
         own = owner.name == target.user
         if not own and not self._allow_shared_servers:
             raise TokenInvalid
-        return Login(target, "password", "", address, may_start=own and may_start(owner, target))
+        return Login(target, "password", "", address, may_start=own and may_start(owner, target), own=own)
 
     async def resolve(self, login_name: str) -> UserServer | None:
         """The one existing user server that a login name means; None if there is none, or two. Raises HubUnavailable."""

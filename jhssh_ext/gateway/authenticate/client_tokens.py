@@ -47,6 +47,9 @@ class TokenInfo:
     used: float
 
 
+COLUMNS = tuple(getattr(ClientToken, name) for name in TokenInfo.__dataclass_fields__)
+
+
 class ClientTokens:
     """``max_age`` is in days. Every method raises DatabaseUnavailable."""
 
@@ -80,8 +83,7 @@ class ClientTokens:
         """Whose it is. Whether that user is still there is for the caller to ask. Raises TokenInvalid or TokenExpired."""
         if not SHAPE.fullmatch(token):
             raise TokenInvalid(f"This is no token of this gateway. {LOGIN_AGAIN}")
-        columns = (getattr(ClientToken, name) for name in TokenInfo.__dataclass_fields__)
-        (rows,) = await self._database.select(select(*columns).where(ClientToken.digest == digest_of(token)))
+        (rows,) = await self._database.select(select(*COLUMNS).where(ClientToken.digest == digest_of(token)))
         if not rows:
             raise TokenInvalid(f"This login was revoked, or is none of this gateway's. {LOGIN_AGAIN}")
         found, now = TokenInfo(*rows[0]), self._clock()
@@ -94,23 +96,22 @@ class ClientTokens:
         return found
 
     async def list(self, user: str, created: str) -> list[TokenInfo]:
-        """Those that have not expired, the newest first; those of an earlier user of that name are removed."""
-        now = self._clock()
-        wanted = (ClientToken.user == user, ClientToken.user_created == created, ClientToken.expires > now)
+        """Those that have not expired, the newest first; none of an earlier user of that name."""
+        wanted = (ClientToken.user == user, ClientToken.user_created == created, ClientToken.expires > self._clock())
+        query = select(*COLUMNS).where(*wanted).order_by(ClientToken.created.desc(), ClientToken.id)
+        (rows,) = await self._database.select(query)
+        return [TokenInfo(*row) for row in rows]
 
-        def work(session: Session) -> list[TokenInfo]:
-            session.execute(delete(ClientToken).where(ClientToken.user == user, ClientToken.user_created != created))
-            rows = session.scalars(select(ClientToken).where(*wanted).order_by(ClientToken.created.desc(), ClientToken.id))
-            return [_info(row) for row in rows]
+    async def revoke(self, user: str, id: str) -> TokenInfo | None:
+        """The token, which was this user's; None if there is none. Of two who revoke it at once, one does."""
+        wanted = (ClientToken.user == user, ClientToken.id == id[:64])
 
-        return await self._database.run(work)
-
-    async def revoke(self, user: str, id: str) -> bool:
-        """Was there such a token of this user?"""
-
-        def work(session: Session) -> bool:
-            found = session.execute(delete(ClientToken).where(ClientToken.user == user, ClientToken.id == id))
-            return bool(found.rowcount)  # type: ignore[attr-defined]
+        def work(session: Session) -> TokenInfo | None:
+            row = session.scalars(select(ClientToken).where(*wanted).with_for_update()).first()
+            if row is None:
+                return None
+            session.execute(delete(ClientToken).where(*wanted))
+            return _info(row)
 
         return await self._database.run(work)
 

@@ -11,6 +11,9 @@ docs/architecture.md, "Keys and their cache":
 A user server that is stopped, or runs without SSH, keeps its keys; a user or server that is gone loses them. The copies are rows
 that several gateways share, so each decision reads the row. What is under way (fetches, failures, names of nobody) is this
 process's own.
+
+Anybody can ask for any key of any name. Such questions have a queue of their own, with little room, so that those for keys that
+are in the copies, pushes and refreshes never wait behind them.
 """
 
 from __future__ import annotations
@@ -19,10 +22,9 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from dataclasses import dataclass, field
 from typing import TypeVar
-from weakref import WeakValueDictionary
 
 from ...errors import (
     Denied,
@@ -36,12 +38,15 @@ from ...errors import (
 )
 from ...login_names import UserServer
 from ...public_keys import PublicKey
+from .fetch_queue import FetchQueue
 from .key_copies import Copy, Fetched, KeyCopies
 
 T = TypeVar("T")
 DAY = 86400.0
 ROUNDS = 3
 """fetches that one question waits for while the keys change again and again"""
+STRANGERS_PER_PLACE = 5
+"""questions for keys that are in no copy which are asked or wait, for each that can be asked at once"""
 
 Removed = Callable[[UserServer, Collection[PublicKey]], Awaitable[None]]
 """``removed(target, keys)``: the source has these no more"""
@@ -57,9 +62,12 @@ async def _nobody(target: UserServer, keys: Collection[PublicKey]) -> None:
 class _Running:
     """A fetch."""
 
-    task: asyncio.Task[None]
-    changes: int | None = None
-    """how many changes were known when the source was asked; None: it is yet to be asked"""
+    queue: FetchQueue
+    changes: int | None
+    """how many changes were known when the source was asked; None: it is yet to be read"""
+    task: asyncio.Task[None] = field(init=False)
+    begun: bool = False
+    """False: it waits for a place"""
 
 
 class KeyCache:
@@ -69,7 +77,8 @@ class KeyCache:
     in days: how long keys count that nobody has confirmed since (0: for ever), which is how long they start a stopped server. At
     most ``max_entries`` failures and names of nobody are remembered. ``max_fetches`` run at once,
     ``max_fetches_per_user`` of them for one user: who has many servers that hang, or that list thousands of keys, delays
-    nobody else.
+    nobody else. ``max_strange_fetches``, of one user as many again, run beside them for keys that are in no copy; where too many
+    of those wait, such a key is refused and nobody asked.
 
     Everything that is awaited here raises DatabaseUnavailable.
     """
@@ -87,6 +96,7 @@ class KeyCache:
         max_entries: int = 10000,
         max_fetches: int = 50,
         max_fetches_per_user: int = 2,
+        max_strange_fetches: int = 20,
         fetched: Callable[[str], None] = lambda outcome: None,
         removed: Removed = _nobody,
     ) -> None:
@@ -100,11 +110,16 @@ class KeyCache:
         self._fetch = fetch
         self._fetched = fetched
         self._clock = clock
-        self._slots = asyncio.Semaphore(max_fetches)
-        self._per_user = max_fetches_per_user
-        self._slots_of_user: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._queue = FetchQueue(max_fetches, max_fetches_per_user)
+        self._strangers = FetchQueue(
+            max_strange_fetches,
+            max_fetches_per_user,
+            room=STRANGERS_PER_PLACE * max_strange_fetches,
+            room_per_user=STRANGERS_PER_PLACE * max_fetches_per_user,
+        )
         self._running: dict[UserServer, _Running] = {}
         self._next: dict[UserServer, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._failures: OrderedDict[UserServer, tuple[float, Unavailable]] = OrderedDict()
         self._nobody: OrderedDict[UserServer, float] = OrderedDict()
         """when the Hub said that there is no such user server"""
@@ -136,11 +151,14 @@ class KeyCache:
             decided = self._decided(target, copy, key, now)
             if decided is not None or not may_fetch:
                 return decided or False
-            failure = self._recent_failure(target, now, known=copy is not None and copy.has(key))
+            known = copy is not None and copy.has(key)
+            failure = self._recent_failure(target, now, known=known)
             if failure is not None:
                 return self._undecided(copy, key, failure)
+            if not known and target not in self._running and not self._strangers.has_room(target.user):
+                return False
             try:
-                await self._shared(self._anew(target, copy.changes if copy else 0))
+                await self._shared(self._anew(target, copy.changes if copy else 0, strange=not known))
             except Unavailable as error:
                 return self._undecided(await self.copies.read(target), key, error)
             except Denied:
@@ -149,6 +167,11 @@ class KeyCache:
             if copy is None or copy.checked > 0:
                 return copy is not None and self._counts(copy, key, now)
         return False
+
+    async def held(self, target: UserServer, keys: Collection[PublicKey]) -> set[PublicKey]:
+        """Which of the keys the copy alone says that it holds. One indexed read."""
+        copy, now = await self.copies.read(target), self._clock()
+        return {key for key in keys if self._decided(target, copy, key, now)}
 
     async def expire(self, target: UserServer) -> None:
         """The keys have changed: the copy counts for nothing until a fetch that begins from now on."""
@@ -173,7 +196,7 @@ class KeyCache:
 
         ``changes`` as they were a while ago: a change since then makes the answer count for nothing, as any older one.
         """
-        await self._shared(self._anew(target, changes, known=True))
+        await self._shared(self._anew(target, changes, read=True))
 
     def is_fresh(self, checked: float) -> bool:
         """Is a copy that was known to be right at that time younger than fresh_age?"""
@@ -201,7 +224,7 @@ class KeyCache:
     async def close(self) -> None:
         """End what is being fetched; who asks for a fetch from now on gets ShuttingDown."""
         self._closed = True
-        tasks = [*(running.task for running in self._running.values()), *self._next.values()]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -237,27 +260,35 @@ class KeyCache:
             return False
         raise failure
 
-    def _anew(self, target: UserServer, changes: int, *, known: bool = False) -> asyncio.Task[None]:
+    def _anew(self, target: UserServer, changes: int, *, read: bool = False, strange: bool = False) -> asyncio.Task[None]:
         """The fetch that runs, or another after it if that one may have read the keys before they changed.
 
-        ``known``: it need not read how many changes there are. Raises ShuttingDown.
+        ``read``: it need not read how many changes there are; ``strange``: the key is in no copy. Raises ShuttingDown.
         """
         if self._closed:
             raise ShuttingDown
         running = self._running.get(target)
-        if running is None:
-            return self._begin(target, changes if known else None)
+        if running is None or (running.queue is self._strangers and not running.begun and not strange):
+            return self._begin(target, changes if read else None, self._strangers if strange else self._queue)
         if running.changes is None or running.changes >= changes:
             return running.task
         task = self._next.get(target)
         if task is None:
-            task = self._next[target] = asyncio.create_task(self._after(target, running.task, changes))
-            task.add_done_callback(_retrieved)
+            task = self._next[target] = self._task(self._after(target, running.task, changes))
         return task
 
-    def _begin(self, target: UserServer, changes: int | None) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._fetch_into(target, changes))
-        self._running[target] = _Running(task, changes)
+    def _begin(self, target: UserServer, changes: int | None, queue: FetchQueue) -> asyncio.Task[None]:
+        """Overtakes a stranger's question that still waits."""
+        running = self._running[target] = _Running(queue, changes)
+        running.task = self._task(self._in_turn(target, running))
+        queue.enter(target.user)
+        running.task.add_done_callback(lambda _: queue.leave(target.user))
+        return running.task
+
+    def _task(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_retrieved)
         return task
 
@@ -265,6 +296,19 @@ class KeyCache:
         await asyncio.wait({running})
         del self._next[target]
         await self._shared(self._anew(target, changes))
+
+    async def _in_turn(self, target: UserServer, running: _Running) -> None:
+        try:
+            async with running.queue.place(target.user):
+                if self._running.get(target) is running:
+                    running.begun = True
+                    return await self._fetch_into(target, running)
+            other = self._running.get(target)
+            if other is not None:  # it was overtaken
+                await self._shared(other.task)
+        finally:
+            if self._running.get(target) is running:
+                del self._running[target]
 
     @staticmethod
     async def _shared(task: asyncio.Task[None]) -> None:
@@ -274,25 +318,24 @@ class KeyCache:
             raise ShuttingDown
         task.result()
 
-    async def _fetch_into(self, target: UserServer, changes: int | None) -> None:
+    async def _fetch_into(self, target: UserServer, running: _Running) -> None:
         outcome = "ERROR"
         try:
-            own = self._slots_of_user.setdefault(target.user, asyncio.Semaphore(self._per_user))
-            async with own, self._slots:
-                if changes is None:
-                    copy = await self.copies.read(target)
-                    changes = self._running[target].changes = copy.changes if copy else 0
-                # The copy is as old as the question, not the answer.
-                asked = self._clock()
-                try:
-                    fetched = await self._fetch(target)
-                except KeyUnknown:
-                    self._note(self._nobody, target, asked)
-                    await self.forget(target)
-                    raise
-                except Denied:
-                    await self.copies.store(target, None, asked=asked, changes=changes)
-                    raise
+            changes = running.changes
+            if changes is None:
+                copy = await self.copies.read(target)
+                changes = running.changes = copy.changes if copy else 0
+            # The copy is as old as the question, not the answer.
+            asked = self._clock()
+            try:
+                fetched = await self._fetch(target)
+            except KeyUnknown:
+                self._note(self._nobody, target, asked)
+                await self.forget(target)
+                raise
+            except Denied:
+                await self.copies.store(target, None, asked=asked, changes=changes)
+                raise
             await self._store(target, fetched, asked, changes)
             outcome = "OK"
         except JHSSHError as error:
@@ -302,7 +345,6 @@ class KeyCache:
                 log.info("keys of %s: %s", target, error)
             raise
         finally:
-            del self._running[target]
             self._fetched(outcome)
 
     async def _store(self, target: UserServer, fetched: Fetched, asked: float, changes: int) -> None:

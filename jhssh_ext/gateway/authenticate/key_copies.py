@@ -38,7 +38,7 @@ class Copy:
     """One row."""
 
     lines: frozenset[str]
-    """the keys, as :func:`line` writes them"""
+    """the keys, as PublicKey.bare_line"""
     spawn: str
     """the spawn that was asked last"""
     created: str
@@ -49,7 +49,7 @@ class Copy:
     changes: int
 
     def has(self, key: PublicKey) -> bool:
-        return line(key) in self.lines
+        return key.bare_line in self.lines
 
 
 MAX_QUESTION = 120.0
@@ -72,11 +72,6 @@ class Stored(NamedTuple):
     """False: the keys had changed meanwhile, so that it counts for nothing"""
     removed: frozenset[PublicKey]
     """what was there before and is not now"""
-
-
-def line(key: PublicKey) -> str:
-    """``type base64``: a key without its comment."""
-    return PublicKey(key.type, key.blob).line
 
 
 class KeyCopies:
@@ -103,16 +98,18 @@ class KeyCopies:
     async def store(self, target: UserServer, fetched: Fetched | None, *, asked: float, changes: int) -> Stored:
         """The answer to the question of the time ``asked``, when so many ``changes`` were known.
 
-        None: the source could not say, but nothing has changed either (its server is stopped): what there is stays.
+        None: the source could not say, but nothing has changed either (its server is stopped): what there is stays. So it never
+        takes the place of what the source itself said, however long that was on its way: a key may have gone.
         """
 
         def change(before: Copy) -> Copy:
-            if before.changes == changes and 0 < before.checked - asked < MAX_QUESTION:
+            latest = before.checked if fetched is None else before.confirmed
+            if 0 < latest - asked < MAX_QUESTION:
                 return before  # another gateway asked later
             after = replace(before, checked=asked if before.changes == changes else 0.0)
             if fetched is None:
                 return after
-            lines = frozenset(map(line, fetched.keys))
+            lines = frozenset(key.bare_line for key in fetched.keys)
             return replace(after, lines=lines, spawn=fetched.spawn[:64], created=fetched.created, confirmed=asked)
 
         before, after = await self._change(target, change)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from ...public_keys import parse_line
+from ...errors import KeyRefused
+from ...public_keys import listed_key
 from ..database import Database
 from ..tables import KeyCopy, KeyUse
 from .key_sources.user_server import UserServerKeys
@@ -48,8 +49,11 @@ class KeyListing:
         found: list[CopiedKey] = []
         for source, server, lines in copies:
             for line in lines.splitlines()[: MAX_LISTED - len(found)]:
-                key = parse_line(line)
+                try:
+                    key = listed_key(line)  # as the copy was taken: servers may list what is no key
+                except KeyRefused:
+                    continue
                 when, address = used.get(key.fingerprint, (None, ""))
                 opens = server if source == UserServerKeys.name else None
-                found.append(CopiedKey(source, opens, key.type, key.fingerprint, line, when, address))
+                found.append(CopiedKey(source, opens, key.type, key.fingerprint, key.bare_line, when, address))
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
@@ -10,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ...errors import JHSSHError
-from ...login_names import UserServer
+from ...login_names import UserServer, candidates, login_name
 from ...payloads import ServerState
 from ..connect.hub_client import HubClient
 from ..connect.hub_models import UserModel
@@ -22,6 +23,8 @@ from .user_keys import UserKeys
 
 MAX_FETCHES = 150
 """at once: of ten thousand servers a hundred that hang for ten seconds each must not add up"""
+
+log = logging.getLogger("jhssh.key_rebuild")
 
 
 @dataclass
@@ -73,7 +76,8 @@ class KeyRebuild:
                 await self._forget_gone(user, remembered.pop(user.name, {}), report)
                 for server in user.servers.values():
                     target = UserServer(user.name, server.name)
-                    if server.state is None:
+                    # Of a name that nobody can log in with, which the Hub may have for all that, nothing is kept.
+                    if server.state is None or not candidates(login_name(target)):
                         continue
                     report.servers += 1
                     entry = copies.get(target)
@@ -134,6 +138,9 @@ class KeyRebuild:
             report.fetched += 1
         except JHSSHError as error:
             report.failed[error.code] += 1
+        except Exception:  # of one server, and the others are still to be asked
+            log.exception("keys of %s were not fetched", target)
+            report.failed[JHSSHError.code] += 1
 
     async def _fetch(self, target: UserServer) -> Fetched:
         state, created = self._where.pop(target)

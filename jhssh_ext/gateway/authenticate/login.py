@@ -20,3 +20,5 @@ class Login:
     """of the client"""
     may_start: bool
     """may a stopped server be started for it?"""
+    own: bool = True
+    """is it the user of the server, not one with whom it is shared?"""

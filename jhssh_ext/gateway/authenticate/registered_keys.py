@@ -74,7 +74,7 @@ class RegisteredKeys:
 
     async def still_holds(self, target: UserServer, key: PublicKey, spawn: str) -> bool:
         """Does the key count for the user server that now runs as ``spawn``? Raises what a fetch raises."""
-        if await self._held_by_others(target, key):
+        if await self._held_by_others(target, [key]):
             return True
         for server in self._servers:
             if await server.still_holds(target, key, spawn):
@@ -102,7 +102,8 @@ class RegisteredKeys:
 
     async def _left_server(self, target: UserServer, keys: Collection[PublicKey]) -> None:
         """What another source holds too still opens the server."""
-        gone = [key.fingerprint for key in keys if not await self._held_by_others(target, key)]
+        held = await self._held_by_others(target, keys)
+        gone = [key.fingerprint for key in keys if key not in held]
         if gone:
             await self._removed(target.user, target.server, gone)
 
@@ -110,8 +111,8 @@ class RegisteredKeys:
         """Who takes a key from where it opens everything means it to open nothing: no other source is asked."""
         await self._removed(target.user, None, [key.fingerprint for key in keys])
 
-    async def _held_by_others(self, target: UserServer, key: PublicKey) -> bool:
+    async def _held_by_others(self, target: UserServer, keys: Collection[PublicKey]) -> set[PublicKey]:
+        held: set[PublicKey] = set()
         for source in self._others:
-            if await source.holds(target, key, may_fetch=False):
-                return True
-        return False
+            held |= await source.held(target, keys)
+        return held

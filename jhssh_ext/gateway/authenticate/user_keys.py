@@ -7,15 +7,16 @@ who was made later owns none of them, and the first look on their behalf removes
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from ...errors import HubUnavailable, KeyDuplicate, KeyTooMany
-from ...public_keys import PublicKey
-from ..database import Database, upsert
+from ...public_keys import PublicKey, parse_lines
+from ..database import Database, insert_missing, upsert
 from ..tables import KeyUse, UserKey
 
 DAY = 86400.0
@@ -39,7 +40,7 @@ class PageKey:
     """line "type base64" """
     comment: str
     source: str
-    """page | approval"""
+    """page | approval | client (the ``jhssh`` command)"""
     added: float
     renewed: float
     expires: float | None
@@ -80,33 +81,49 @@ class UserKeys:
     async def holds(self, user: str, key: PublicKey, created: str | None = None) -> bool:
         """Does this key count for the user now? Without ``created`` for anyone who bore the name. One indexed read."""
 
-        wanted = (UserKey.user == user, UserKey.fingerprint == key.fingerprint, UserKey.public_key == _line(key))
+        wanted = (UserKey.user == user, UserKey.fingerprint == key.fingerprint, UserKey.public_key == key.bare_line)
         (rows,) = await self._database.select(select(UserKey.user_created, UserKey.renewed).where(*wanted))
         for user_created, renewed in rows:
             if created is None or user_created == created:
                 return not self._max_age or self._clock() < renewed + self._max_age
         return False
 
-    async def add(self, user: str, created: str, key: PublicKey, source: str) -> None:
-        """``source``: "page" or "approval". Raises KeyDuplicate or KeyTooMany."""
+    async def held(self, user: str, keys: Collection[PublicKey]) -> set[PublicKey]:
+        """Which of the keys count for the user now, for anyone who bore the name? One indexed read."""
+        (rows,) = await self._database.select(select(UserKey.public_key, UserKey.renewed).where(UserKey.user == user))
+        there = {line for line, renewed in rows if not self._max_age or self._clock() < renewed + self._max_age}
+        return {key for key in keys if key.bare_line in there}
 
-        def work(session: Session) -> list[str]:
+    async def has(self, user: str, key: PublicKey) -> bool:
+        """Is the key there for anyone who bears or bore the name, even if it has to be renewed? One indexed read."""
+        wanted = (UserKey.user == user, UserKey.fingerprint == key.fingerprint, UserKey.public_key == key.bare_line)
+        (rows,) = await self._database.select(select(UserKey.added).where(*wanted))
+        return bool(rows)
+
+    async def add(self, user: str, created: str, key: PublicKey, source: str) -> None:
+        """``source``: as in PageKey. Raises KeyDuplicate or KeyTooMany."""
+        if not await self.add_all(user, created, [key], source):
+            raise KeyDuplicate
+
+    async def add_all(self, user: str, created: str, keys: Iterable[PublicKey], source: str) -> Sequence[PublicKey]:
+        """Those of the keys that were not there yet, which are now. Raises KeyTooMany, and has added none then."""
+        wanted = {key.fingerprint: key for key in keys}
+
+        def work(session: Session) -> tuple[list[str], set[str]]:
             gone = _forget_earlier(session, user, created)
-            if session.get(UserKey, (user, key.fingerprint)) is not None:
-                raise KeyDuplicate
-            if (session.scalar(select(func.count()).where(UserKey.user == user)) or 0) >= MAX_KEYS:
+            known = set(session.scalars(select(UserKey.fingerprint).where(UserKey.user == user)))
+            new = wanted.keys() - known
+            if len(known) + len(new) > MAX_KEYS:
                 raise KeyTooMany
-            now = self._clock()
-            session.add(
-                UserKey(
-                    user=user, fingerprint=key.fingerprint, user_created=created, public_key=_line(key),
-                    comment=key.comment[:255], source=source, added=now, renewed=now,
-                )
-            )  # fmt: skip
-            return gone
+            if new:
+                now = self._clock()
+                insert_missing(session, UserKey, [_row(user, created, wanted[each], source, now) for each in sorted(new)])
+            return gone, new
 
         _check(created)
-        await self._tell(user, await self._database.run(work))
+        gone, new = await self._database.run(work)
+        await self._tell(user, gone)
+        return [key for fingerprint, key in wanted.items() if fingerprint in new]
 
     async def remove(self, user: str, fingerprint: str) -> bool:
         """Was there such a key? Sessions that it opened end."""
@@ -158,15 +175,31 @@ class UserKeys:
             found.setdefault(user, set()).add(created)
         return found
 
-    async def used(self, user: str, fingerprint: str, address: str) -> bool:
-        """The key (of any source) opens a server, from this address. Is it the first time since an approval had it remembered?"""
-        now = self._clock()
+    async def used(self, user: str, fingerprint: str, address: str) -> None:
+        """The key (of any source) opens a server, from this address."""
+        row = {"user_name": user, "fingerprint": fingerprint, "used": self._clock(), "address": address[:64]}
+        await self._database.run(lambda session: upsert(session, KeyUse, [row]))
 
-        def work(session: Session) -> bool:
-            before, row = session.get(KeyUse, (user, fingerprint)), session.get(UserKey, (user, fingerprint))
-            first = row is not None and row.source == "approval" and (before is None or before.used < row.added)
-            upsert(session, KeyUse, [{"user_name": user, "fingerprint": fingerprint, "used": now, "address": address[:64]}])
-            return first
+    async def announce(self, user: str, fingerprint: str) -> Sequence[PageKey]:
+        """Keys that were not added on the page and that the user was not told of yet, who comes in by ``fingerprint``, or
+        without a key. To be asked before :meth:`used` is told.
+
+        Not the very key, whose holder may be the one who had it added. Who comes in by another of these keys may be that one as
+        well: they are told what is new since they used it last, and nothing counts as told.
+        """
+        new = (UserKey.user == user, UserKey.announced.is_(False))
+        if not (await self._database.select(select(UserKey.fingerprint).where(*new, UserKey.fingerprint != fingerprint)))[0]:
+            return []
+
+        def work(session: Session) -> list[PageKey]:
+            rows = list(session.scalars(select(UserKey).where(*new).order_by(UserKey.added).with_for_update()))
+            others = [row for row in rows if row.fingerprint != fingerprint]
+            if len(others) < len(rows):
+                use = session.get(KeyUse, (user, fingerprint))
+                return [self._shown(row, None) for row in others if use is None or row.added > use.used]
+            for row in others:
+                row.announced = True
+            return [self._shown(row, None) for row in others]
 
         return await self._database.run(work)
 
@@ -188,9 +221,28 @@ class UserKeys:
         )
 
 
-def _line(key: PublicKey) -> str:
-    """Without the comment."""
-    return PublicKey(key.type, key.blob).line
+def keys_of(text: str) -> list[PublicKey]:
+    """The keys of a text that a user offers, as public_keys.parse_lines; more than anyone may have are not looked at.
+
+    Raises KeyRefused.
+    """
+    if sum(1 for line in text.splitlines() if line.strip()) > MAX_KEYS:  # to look at each takes processor time
+        raise KeyTooMany
+    return parse_lines(text)
+
+
+def _row(user: str, created: str, key: PublicKey, source: str, now: float) -> dict[str, Any]:
+    return {
+        "user_name": user,
+        "fingerprint": key.fingerprint,
+        "user_created": created,
+        "public_key": key.bare_line,
+        "comment": key.comment[:255],
+        "source": source,
+        "added": now,
+        "renewed": now,
+        "announced": source == "page",
+    }
 
 
 def _forget_earlier(session: Session, user: str, created: str) -> list[str]:

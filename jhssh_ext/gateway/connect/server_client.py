@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import KeyRefused, ServerUnreachable
-from ...identifiers import AUDIENCE, opaque_id
+from ...identifiers import AUDIENCE, opaque_id, printable
 from ...login_names import UserServer
 from ...payloads import ServerState
 from ...public_keys import PublicKey, listed_key
-from ...signed_http import ANSWER_TYPE, SCHEME, BadSignature, sign_request, verify_answer
+from ...signed_http import ANSWER_TYPE, SCHEME, sign_request, verify_answer
 from .bounded_http import BoundedClient, NoAnswer
 
 MAX_ANSWER = 1 << 20
@@ -59,8 +59,8 @@ async def fetch_keys(
         return await asyncio.get_running_loop().run_in_executor(
             _parser, verify_and_parse, state.secret, audience, jti, response.body
         )
-    except (BadSignature, ValueError, RecursionError) as error:
-        raise _unreachable(target, f"what answers at its address is not its key store: {error}") from error
+    except Exception as error:  # whatever a hostile answer makes of its reading: it is that server's failure, and nobody else's
+        raise _unreachable(target, f"what answers at its address is not its key store: {printable(str(error))}") from error
 
 
 def verify_and_parse(secret: str, audience: str, jti: str, answer: bytes) -> frozenset[PublicKey]:

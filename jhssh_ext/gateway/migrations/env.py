@@ -1,7 +1,7 @@
 """What alembic runs: database.py hands it an open connection.
 
-A new migration: change tables.py, then ``python -m alembic`` is not needed: copy the last file of versions/ and write the step by
-hand; tests/gateway/test_database.py compares what the migrations make with tables.py.
+A new migration: change tables.py, copy the last file of versions/, and write the step by hand; tests/gateway/test_database.py
+compares what the migrations make with tables.py.
 """
 
 from __future__ import annotations

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ...errors import JHSSHError, TokenInvalid, TooManyAttempts
+from ...errors import JHSSHError, TokenInvalid
 from ...login_names import MAX_LOGIN_NAME
 from ..connect.hub_client import HubClient
 from ..connect.hub_models import TokenModel
-from .api import MAX_BODY, token_in
-from .handlers import Handler
+from .api import MAX_BODY, APIHandler, token_in
 from .key_refresh import MAX_USERS, KeyRefresh
 
 ADMIN_SCOPE = "admin:servers"
 """of the Hub: who has it may do as much as this, and more"""
 
 
-class RefreshHandler(Handler):
+class RefreshHandler(APIHandler):
     """``POST {"users": [], "full": false}``, both optional. With users: 200 and the report; for all: 202.
 
     ``GET``: ``{"running", "last"}`` of the refreshes of all.
@@ -29,9 +28,10 @@ class RefreshHandler(Handler):
         hub: HubClient = self.settings["hub"]
         token = token_in(self.request.headers)
         try:
-            owner = await hub.identify(token) if token else None
+            with self.asking_hub():
+                owner = await hub.identify(token) if token else None
         except JHSSHError as error:
-            return self.fail(503, error.code, error.sentence)
+            return self.later(error)
         if owner is None or not self._may(owner):
             return self.fail(403, TokenInvalid.code, f"A token of an admin is needed, with the scope {ADMIN_SCOPE}.")
         return None
@@ -56,7 +56,7 @@ class RefreshHandler(Handler):
                 return None
             refresh.everyone(full=full)
         except JHSSHError as error:
-            return self.fail(429 if isinstance(error, TooManyAttempts) else 503, error.code, error.sentence)
+            return self.later(error)
         self.set_status(202)
         await self.finish({"status": "accepted"})
         return None

@@ -9,27 +9,27 @@ from tornado.web import RequestHandler
 from ..authenticate.sessions import MAX_LISTED
 from .pages import Page, PageError
 
-PURPOSE = "admin page"
 MAX_SEARCH = 255
 MAX_USERS = 100
 
 
 class AdminPage(Page):
-    async def prepare(self) -> None:
-        await super().prepare()
-        if not self._finished and not self.viewer.admin:
-            raise PageError(403, "This page is for admins.")
+    button = "Show all connections"
+    purpose = "admin page"
 
-    async def get(self) -> None:
-        done = "The connection is being ended." if self.get_query_argument("done", "") == "ended" else ""
-        await self.show(done=done)
+    async def post(self, *_path: str) -> None:
+        if not self.viewer.admin:
+            raise PageError(403, "This page is for admins.")
+        await super().post()
 
     async def show(self, *, done: str = "") -> None:
+        if not done and self.get_query_argument("done", "") == "ended":
+            done = "The connection is being ended."
         search = self.get_argument("search", "")[:MAX_SEARCH]
         sessions = await self.site.sessions.list(search=search, limit=MAX_LISTED + 1)
         self.render_page(
             "admin.html",
-            nonce=await self.nonce(PURPOSE),
+            forms=await self.forms(),
             done=done,
             search=search,
             sessions=sessions[:MAX_LISTED],
@@ -39,8 +39,9 @@ class AdminPage(Page):
 
 
 class EndAnySession(AdminPage):
-    async def post(self) -> None:
-        await self.redeem(PURPOSE)
+    kind = "admin/connections/end"
+
+    async def act(self) -> None:
         id, user = self.get_body_argument("session", ""), self.get_body_argument("user", "")
         if not await self.site.sessions.end(id, user):
             raise PageError(404, "This connection has ended already.")
@@ -49,8 +50,9 @@ class EndAnySession(AdminPage):
 
 
 class RefreshKeys(AdminPage):
-    async def post(self) -> None:
-        await self.redeem(PURPOSE)
+    kind = "admin/refresh"
+
+    async def act(self) -> None:
         if self.site.refresh is None:
             raise PageError(404, "There is nothing to fetch.")
         users = re.split(r"[\r\n]+", self.get_body_argument("users", ""))

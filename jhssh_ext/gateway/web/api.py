@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from ...errors import JHSSHError, TokenInvalid, TooManyAttempts
-from ...login_names import MAX_LOGIN_NAME, UserServer
+from ...login_names import UserServer, candidates, login_name
 from ..connect.hub_client import HubClient
 from ..connect.hub_models import may
 from .handlers import Handler
@@ -20,14 +21,37 @@ MAX_CHECKS = 20
 """tokens that are being checked by the Hub at the same time"""
 
 
-class KeysChangedHandler(Handler):
+class APIHandler(Handler):
+    """What all of /api shares."""
+
+    checks = 0
+    """tokens that are being checked, anybody's, by all of /api"""
+
+    @staticmethod
+    @contextmanager
+    def asking_hub() -> Iterator[None]:
+        """While the Hub is asked what a token allows. Raises TooManyAttempts."""
+        if APIHandler.checks >= MAX_CHECKS:
+            raise TooManyAttempts
+        APIHandler.checks += 1
+        try:
+            yield
+        finally:
+            APIHandler.checks -= 1
+
+    def later(self, error: JHSSHError) -> None:
+        """Ends the request: it may be sent again."""
+        self.set_header("Retry-After", "10")
+        self.fail(429 if isinstance(error, TooManyAttempts) else 503, error.code, error.sentence)
+
+
+class KeysChangedHandler(APIHandler):
     """``POST {"user", "server"}``: this user server's keys have changed. Carries no keys; only makes the gateway fetch. 202, with
     ``{"status": "fetched"}``, or "accepted" where the fetch takes longer, or has to be tried again.
 
-    The token must be that user's own and have access to exactly that server: a user server's own token has.
+    The token must be that user's own and have access to exactly that server, and there must be such a server: a user server's
+    own token has.
     """
-
-    checks = 0
 
     async def post(self) -> None:
         hub: HubClient | None = self.settings["hub"]
@@ -43,17 +67,12 @@ class KeysChangedHandler(Handler):
         if token is None:
             return self.fail(403, TokenInvalid.code, "A token of the Hub is needed: Authorization: token …")
         try:
-            allowed = await self._allowed(hub, token, target)
-            taken = allowed and await refresher.changed(target)
+            if not await self._allowed(hub, token, target):
+                return self.fail(403, TokenInvalid.code, "This token is not that server's.")
+            if not await refresher.changed(target):
+                raise TooManyAttempts
         except JHSSHError as error:
-            status = 429 if isinstance(error, TooManyAttempts) else 503
-            self.set_header("Retry-After", "10")
-            return self.fail(status, error.code, error.sentence)
-        if not allowed:
-            return self.fail(403, TokenInvalid.code, "This token is not that server's.")
-        if not taken:
-            self.set_header("Retry-After", "10")
-            return self.fail(429, TooManyAttempts.code, TooManyAttempts.default_sentence)
+            return self.later(error)
         # Who waits for this answer has just added a key, and wants to use it.
         fetched = await refresher.fetched(target, PATIENCE)
         self.set_status(202)
@@ -61,15 +80,12 @@ class KeysChangedHandler(Handler):
         return None
 
     async def _allowed(self, hub: HubClient, token: str, target: UserServer) -> bool:
-        cls = type(self)
-        if cls.checks >= MAX_CHECKS:
-            raise TooManyAttempts
-        cls.checks += 1
-        try:
+        with self.asking_hub():
             owner = await hub.identify(token)
-        finally:
-            cls.checks -= 1
-        return owner is not None and owner.kind == "user" and owner.name == target.user and may(owner, "access:servers", target)
+            if owner is None or owner.kind != "user" or owner.name != target.user or not may(owner, "access:servers", target):
+                return False
+            user = await hub.user(target.user)  # a token for all of one's servers names any that there might be
+            return user is not None and target.server in user.servers
 
 
 def token_in(headers: Mapping[str, str]) -> str | None:
@@ -86,6 +102,8 @@ def _target(body: bytes) -> UserServer | None:
     if not isinstance(found, dict) or set(found) != {"user", "server"}:
         return None
     user, server = found["user"], found["server"]
-    if not isinstance(user, str) or not isinstance(server, str) or not user or max(len(user), len(server)) > MAX_LOGIN_NAME:
+    if not isinstance(user, str) or not isinstance(server, str) or not user:
         return None
-    return UserServer(user, server)
+    target = UserServer(user, server)
+    # Nobody can log in with another name, and no database takes all of those that JSON can write.
+    return target if candidates(login_name(target)) else None

@@ -18,7 +18,6 @@ from ..authenticate.browser_login import BrowserLogin
 from ..connect.hub_models import UserModel
 from .pages import Page, PageError
 
-CODE_PURPOSE = "approval code"
 OVER = "This login is over, or was never yours. Start again in your terminal for a new code."
 
 
@@ -41,46 +40,56 @@ class ApprovalPage(Page):
         """Of addresses that nobody can claim."""
         return not request.by_proxy and self.site.proxies.same(request.address, self.browser_address)
 
+    def _note(self, event: str, request: Request) -> None:
+        target = request.target
+        what = {"client": request.client} if request.client else {"server": target.server}
+        self.site.note(event, {"user": target.user, **what, "address": request.address, "browser": self.browser_address})
+
 
 class CodePage(ApprovalPage):
     """Asks for the code."""
 
-    async def get(self) -> None:
-        await self._ask()
+    button = "Enter the code from my terminal"
+    purpose, kind = "approval code", "login"
 
-    async def post(self) -> None:
-        await self.redeem(CODE_PURPOSE)
+    async def act(self) -> None:
         try:
             found = await self.browser_login.claim(self.viewer.name, self.get_body_argument("code", ""))
         except TooManyAttempts as error:
-            return await self._ask(429, error.sentence)
+            return await self.show(status=429, problem=error.sentence)
         if found is None:
             # Whether the code is nobody's or another user's is not told.
-            return await self._ask(
-                400, f"No login of {self.viewer.name} waits with this code. Look at your terminal, and type it again."
-            )
+            sentence = f"No login of {self.viewer.name} waits with this code. Look at your terminal, and type it again."
+            return await self.show(status=400, problem=sentence)
+        self._note("login claimed", found)
         self.redirect(f"{self.site.prefix}login/{found.id}", status=303)
         return None
 
-    async def _ask(self, status: int = 200, problem: str = "") -> None:
+    async def show(self, *, status: int = 200, problem: str = "") -> None:
         assert self.browser_login, "there is such a login"
-        self.render_page("login_code.html", status=status, nonce=await self.nonce(CODE_PURPOSE), problem=problem)
+        self.render_page("login_code.html", status=status, forms=await self.forms(), problem=problem)
 
 
 class DecisionPage(ApprovalPage):
     """One login whose code was typed: who asks, from where, for what; Approve or Deny; then whether to remember its key."""
 
-    async def get(self, id: str) -> None:
-        await self._show(await self._found(id))
+    button, kind = "Look at the login that waits", "login"
 
-    async def post(self, id: str) -> None:
-        await self.redeem(_purpose(id))
+    async def prepare(self) -> None:
+        await super().prepare()
+        self.id = self.path_args[0]
+        self.purpose = f"approval {self.id}"
+
+    async def show(self) -> None:
+        await self._show(await self._found())
+
+    async def act(self) -> None:
         decision = self.get_body_argument("decision", "")
-        request = await self._found(id)
+        request = await self._found()
         if decision == "approve":
             return await self._approve(request)
         if decision == "deny":
-            if not await self.browser_login.approvals.deny(self.viewer.name, id):
+            if not await self.browser_login.approvals.deny(self.viewer.name, self.id):
                 raise PageError(410, OVER)
             self._note("login denied", request)
             return self.render_page("login_done.html", title="Denied", sentence="The login was refused.")
@@ -103,6 +112,8 @@ class DecisionPage(ApprovalPage):
         return await self._show(replace(request, state="approved"))
 
     async def _remember(self, request: Request) -> None:
+        if not self.site.keeps_keys:
+            raise PageError(404, "No key can be remembered on this hub.")
         user = await self._user()
         found = await self.browser_login.approvals.take_key(self.viewer.name, request.id, self.get_body_argument("key", ""))
         if found is None:
@@ -116,19 +127,14 @@ class DecisionPage(ApprovalPage):
             sentence=f"The key {key.fingerprint} opens all your servers from now on. Remove it on the SSH page.",
         )
 
-    def _note(self, event: str, request: Request) -> None:
-        target = request.target
-        what = {"client": request.client} if request.client else {"server": target.server}
-        self.site.note(event, {"user": target.user, **what, "address": request.address, "browser": self.browser_address})
-
     async def _user(self) -> UserModel:
         found = await self.site.hub.user(self.viewer.name)
         if found is None:
             raise HubUnavailable(explanation="a user who is logged in is gone")
         return found
 
-    async def _found(self, id: str) -> Request:
-        found = await self.browser_login.approvals.of(self.viewer.name, id)
+    async def _found(self) -> Request:
+        found = await self.browser_login.approvals.of(self.viewer.name, self.id)
         if found is None:
             raise PageError(404, OVER)
         return found
@@ -138,22 +144,19 @@ class DecisionPage(ApprovalPage):
             return self.render_page(
                 "login_decide_client.html" if request.client else "login_decide.html",
                 request=request,
-                nonce=await self.nonce(_purpose(request.id)),
+                forms=await self.forms(),
                 browser_address=self.browser_address,
                 same_address=self.same_address(request),
                 days=f"{self.site.client_tokens.days:g}" if self.site.client_tokens else "",
+                with_keys=self.site.keeps_keys,
             )
-        if request.state in ("approved", "entered") and request.offered:
-            return self.render_page("login_approved.html", request=request, nonce=await self.nonce(_purpose(request.id)))
+        if request.state in ("approved", "entered") and request.offered and self.site.keeps_keys:
+            return self.render_page("login_approved.html", request=request, forms=await self.forms())
         title, sentence = {
-            "number": ("Approved", "The number was shown once. Where it is lost, connect again for a new code."),
+            "number": ("Approved", "The number was shown once. Where it is lost, start again in your terminal for a new code."),
             "denied": ("Denied", "The login was refused."),
         }.get(request.state, ("Approved", "Your terminal goes on by itself."))
         return self.render_page("login_done.html", title=title, sentence=sentence)
-
-
-def _purpose(id: str) -> str:
-    return f"approval {id}"
 
 
 HANDLERS: list[tuple[str, type[RequestHandler]]] = [

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import quote, urljoin
 
 from tornado.web import RequestHandler
 
-from ...errors import BadRequest, KeyDuplicate, TooLarge
+from ...errors import BadRequest, KeyDuplicate, PolicyDenied, TooLarge
 from ...identifiers import printable
 from ...login_names import MAX_LOGIN_NAME, UserServer, login_name
-from ...public_keys import PublicKey, parse_lines
+from ..authenticate.user_keys import keys_of
 from ..connect.hub_models import ServerModel
 from . import client_login
 from .client_handlers import UserHandler
@@ -19,6 +20,7 @@ from .client_servers import ClientServers
 
 MAX_KEYS_BODY, MAX_KEYS_TEXT = 60_000, 16_384
 """bytes of the request, characters of the lines in it"""
+FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 MAX_OPTIONS = 4096
 """bytes of a start's options"""
 
@@ -38,7 +40,7 @@ class MeHandler(UserHandler):
                     "host": door.host if door else "",
                     "port": door.port if door else 22,
                     "published": door is not None and door.published,
-                    "host_keys": [_line(door.host_key)] if door else [],
+                    "host_keys": [door.host_key.bare_line] if door else [],
                     "tunnel": door.tunnel if door else "",
                 },
                 "servers": [self._server(user.servers[name]) for name in sorted(user.servers)],
@@ -63,11 +65,11 @@ class MeHandler(UserHandler):
 
 
 class KeysHandler(UserHandler):
-    """``GET``: all keys that open a server of the user's. ``POST {"public_key": "lines"}``: adds them to those on the page."""
+    """``GET``: all keys that open a server of the user's. ``POST {"public_key": "lines"}``: adds all to the page, or none."""
 
     async def get(self) -> None:
         user, found = self.user, []
-        on_page = await self.site.user_keys.list(user.name, user.created)
+        on_page = await self.site.user_keys.list(user.name, user.created) if self.site.keeps_keys else []
         for key in on_page:
             found.append(_key(key.fingerprint, key.public_key, key.comment, "page", None, key.last_used))
         known = {key.fingerprint for key in on_page}
@@ -80,18 +82,17 @@ class KeysHandler(UserHandler):
         text = self.body({"public_key": str}, limit=MAX_KEYS_BODY)["public_key"]
         if len(text) > MAX_KEYS_TEXT:
             raise TooLarge
-        added = []
-        for key in parse_lines(text):
-            try:
-                await self.site.user_keys.add(self.user.name, self.user.created, key, "client")
-            except KeyDuplicate:
-                continue
-            self.note("key added", fingerprint=key.fingerprint)
-            added.append(_key(key.fingerprint, _line(key), key.comment[:255], "page", None, None))
+        if not self.site.keeps_keys:
+            raise PolicyDenied(
+                "Keys that are kept here open nothing on this hub. Register it in JupyterLab, on the server itself."
+            )
+        added = await self.site.user_keys.add_all(self.user.name, self.user.created, keys_of(text), "client")
         if not added:
             raise KeyDuplicate
+        for key in added:
+            self.note("key added", fingerprint=key.fingerprint)
         self.set_status(201)
-        self.finish({"keys": added})
+        self.finish({"keys": [_key(key.fingerprint, key.bare_line, key.comment[:255], "page", None, None) for key in added]})
 
 
 class KeyHandler(UserHandler):
@@ -99,6 +100,8 @@ class KeyHandler(UserHandler):
 
     async def delete(self, fingerprint: str) -> None:
         user = self.user
+        if not FINGERPRINT.fullmatch(fingerprint):
+            return self.fail(404, "KEY_UNKNOWN", "There is no such key.")
         if await self.site.user_keys.remove(user.name, fingerprint):
             self.note("key removed", fingerprint=fingerprint)
             self.set_status(204)
@@ -177,10 +180,6 @@ def _has_ssh(server: ServerModel) -> bool | None:
 def _path(target: UserServer) -> str:
     names = (target.user, target.server) if target.server else (target.user,)
     return "user/" + "".join(quote(name, safe="@~") + "/" for name in names)
-
-
-def _line(key: PublicKey) -> str:
-    return PublicKey(key.type, key.blob).line
 
 
 def _key(fingerprint: str, line: str, comment: str, source: str, server: str | None, last_used: float | None) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What all pages for a person share: who it is, what a browser may do with a page, how it looks, and how it says that it failed.
 
 User servers may share the Hub's origin, so scripts of any server that a user visits can send whatever that user's browser can
-send. Against them: pages are answers to top-level navigations alone, which no script reads; they are sandboxed, so that a window
-that opened one cannot look into it; and forms carry a nonce that works once.
+send. Against them: pages are answers to top-level navigations alone, which no page reads; they are sandboxed, so that a window
+that opened one cannot look into it; what a service worker can read, the answer to a GET, holds nothing (Page); and forms count
+once, and only as they were filled in (forms.py).
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from ..authenticate.browser_login import BrowserLogin
 from ..authenticate.client_logins import ClientLogins
 from ..authenticate.client_tokens import ClientTokens
 from ..authenticate.key_listing import KeyListing
-from ..authenticate.nonces import Nonces
 from ..authenticate.sessions import Sessions
 from ..authenticate.user_keys import UserKeys
 from ..connect.hub_client import HubClient
 from .client_servers import ClientServers
+from .forms import Forms, IssuedForms
 from .handlers import Handler
 from .hub_login import HubLogin
 from .ways_in import Door
@@ -66,7 +67,7 @@ class Site:
 
     hub: HubClient
     login: HubLogin
-    nonces: Nonces
+    forms: Forms
     user_keys: UserKeys
     key_listing: KeyListing
     sessions: Sessions
@@ -77,6 +78,8 @@ class Site:
     """where users find the gateway; None where the admin has not said"""
     note: Note
     refresh: Refresh | None = None
+    keeps_keys: bool = True
+    """do keys that users keep on the page open anything?"""
     browser_login: BrowserLogin | None = None
     client_tokens: ClientTokens | None = None
     """None where the ``jhssh`` command can't log in"""
@@ -105,6 +108,8 @@ def is_top_level(headers: Mapping[str, str]) -> bool:
 
     A service worker, which a user server may register for the whole origin, can pass a navigation on: the destination is lost
     then. It can also have the browser ask in advance, and read that answer: such requests carry a header that it can't take away.
+    And it can have a GET sent twice, beside itself and by itself, and read the answer (addRoutes(),
+    "race-network-and-fetch-handler"): such a GET looks like any other. A POST is never sent so.
     """
     return (
         headers.get("Sec-Fetch-Mode") == "navigate"
@@ -114,9 +119,8 @@ def is_top_level(headers: Mapping[str, str]) -> bool:
 
 
 class BasePage(Handler):
-    """A page in the Hub's look, for anybody. ``scripts``: may it load our one script? Never anything else."""
+    """A page in the Hub's look, for anybody. The only script in it is ours."""
 
-    scripts = False
     viewer: Viewer | None = None
 
     @property
@@ -141,10 +145,10 @@ class BasePage(Handler):
         hub = urlsplit(self.settings["site"].hub_url)
         hosts = f"'self' {hub.scheme}://{hub.netloc}" if hub.netloc else "'self'"
         rules = {
-            "sandbox": "allow-forms" + (" allow-scripts" if self.scripts else ""),
+            "sandbox": "allow-forms allow-scripts",
             "default-src": "'none'",
             "style-src": source,
-            "script-src": source if self.scripts else "'none'",
+            "script-src": source,
             "img-src": hosts,
             "form-action": hosts,
             "base-uri": "'none'",
@@ -161,11 +165,10 @@ class BasePage(Handler):
         theme = self.get_cookie(THEME_COOKIE, "")
         self.finish(
             TEMPLATES.get_template(template).render(
-                viewer=self.viewer,
+                viewer=self.viewer if self.request.method == "POST" else None,  # a GET's answer may be read
                 prefix=self.site.prefix,
                 hub_url=self.site.hub_url,
                 csp_nonce=self._csp_nonce,
-                scripts=self.scripts,
                 theme=theme if theme in THEMES else "",
                 **values,
             )
@@ -189,16 +192,46 @@ class BasePage(Handler):
 
 
 class Page(HubOAuthenticated, BasePage):
-    """A page for a user of the Hub: ``self.viewer`` is set before get() or post(). Who is not logged in is sent to the Hub.
+    """A page for a user of the Hub: ``self.viewer`` is set before show() and act(). Who is not logged in is sent to the Hub.
 
-    A form holds ``<input type="hidden" name="nonce" value="{{ nonce }}">``, where the value is ``await self.nonce(purpose)``,
-    and post() begins with ``await self.redeem(purpose)``.
+    A GET is answered by a page with one button, which our script presses at once: the same for every user. The answer to that
+    POST is what show() renders. Any other POST is a form, taken once: act() does what it wants. In templates the forms call
+    ``sealed(forms.key(kind))``, where ``forms`` is ``await self.forms()``.
     """
 
     viewer: Viewer
+    button = "Open the page"
+    """what the one button says"""
+    purpose = ""
+    """of the forms on the page"""
+    kind = ""
+    """of those of them that act() takes; empty: none"""
 
     def initialize(self) -> None:
         self.hub_auth = self.site.login
+
+    async def get(self, *_path: str) -> None:
+        self.render_page("open.html", button=self.button)
+
+    async def post(self, *_path: str) -> None:
+        """Raises PageError."""
+        if self.get_body_argument("view", ""):
+            return await self.show()
+        if not self.kind or not await self.site.forms.take(
+            self.viewer.name, self.purpose, self.kind, self.request.body_arguments
+        ):
+            raise PageError(403, "This form was sent already, or is too old. Nothing was done: open the page again.")
+        return await self.act()
+
+    async def show(self) -> None:
+        """Renders the page."""
+
+    async def act(self) -> None:
+        """Does what the form wants."""
+
+    async def forms(self) -> IssuedForms:
+        """For this view of the page. Raises DatabaseUnavailable."""
+        return await self.site.forms.issue(self.viewer.name, self.purpose)
 
     def get_current_user(self) -> None:
         """Nobody: HubOAuthenticated's asks the Hub and blocks the gateway meanwhile; prepare() asks in its place."""
@@ -208,14 +241,23 @@ class Page(HubOAuthenticated, BasePage):
         await super().prepare()
         viewer = await self._identify()
         if viewer is None:
-            # A form whose login has ended is lost: its nonce is that user's.
-            self.redirect(self.get_login_url() if self.request.method in ("GET", "HEAD") else self.request.path, status=303)
+            self._log_in()
             return
         self.viewer = viewer
         theme = self.get_query_argument("theme", "")
         if self.request.method == "GET" and theme in THEMES:
             self.set_cookie(THEME_COOKIE, theme, path=self.site.prefix, httponly=True, samesite="None", secure=True)
             self.redirect(self.request.path, status=303)
+
+    def _log_in(self) -> None:
+        if self.request.method in ("GET", "HEAD"):
+            return self.redirect(self.get_login_url(), status=303)
+        if self.get_cookie(self.hub_auth.cookie_name) is None:
+            # Where the page itself was asked for with a cookie, it would be asked for again and again.
+            raise PageError(403, "Your browser sent this form without your login. Allow cookies for this site, and log in again.")
+        # The form is lost: it is of the login that has ended.
+        query = f"?{self.request.query}" if self.request.query else ""
+        return self.redirect(self.request.path + query, status=303)
 
     async def _identify(self) -> Viewer | None:
         """By the cookie of our own login alone: no token in a header or in the URL opens a page. Not cached."""
@@ -229,16 +271,6 @@ class Page(HubOAuthenticated, BasePage):
                 f"Your account has no access to this service. It needs the scope access:services!service={self.site.service}.",
             )
         return Viewer(owner.name, owner.admin, owner.admin or self.site.admin_scope in owner.scopes)
-
-    async def nonce(self, purpose: str) -> str:
-        """For the forms of this view of the page: the first that is sent uses it up. Raises DatabaseUnavailable."""
-        return await self.site.nonces.make(self.viewer.name, purpose)
-
-    async def redeem(self, purpose: str) -> None:
-        """Was the form that is sent made for this user and this purpose, and not sent before? Raises PageError."""
-        nonce = self.get_body_argument("nonce", "")
-        if not await self.site.nonces.use(nonce, self.viewer.name, purpose):
-            raise PageError(403, "This form was sent already, or is too old. Nothing was done: open the page again.")
 
 
 class LoginCallback(BasePage, HubOAuthCallbackHandler):
@@ -258,7 +290,7 @@ class LoginCallback(BasePage, HubOAuthCallbackHandler):
 
 
 class StaticFiles(StaticFileHandler):
-    """Our style sheet and our script, the same for everybody."""
+    """Our style sheet, the same for everybody."""
 
     def set_extra_headers(self, path: str) -> None:
         self.set_header("Server", "jhssh-gateway")

@@ -7,12 +7,11 @@ from tornado.web import RequestHandler
 from ...errors import HubUnavailable, KeyDuplicate, KeyPrivate, KeyRefused
 from ...identifiers import printable
 from ...login_names import UserServer
-from ...public_keys import parse_lines
+from ..authenticate.user_keys import keys_of
 from ..connect.hub_models import UserModel
 from .pages import Page, PageError
 from .ways_in import client_setup
 
-PURPOSE = "SSH page"
 DONE = {
     "added": "The key was added. It opens all your servers from now on.",
     "removed": "The key was removed, and the connections that it opened were ended.",
@@ -24,24 +23,22 @@ DONE = {
 
 
 class SSHPage(Page):
-    """Its one script copies commands, nothing needs it. Every form is answered by a redirect back to here."""
+    """Every form that was right is answered by a redirect back to here."""
 
-    scripts = True
+    button = "Show my keys and connections"
+    purpose = "SSH page"
 
-    async def get(self) -> None:
-        await self.show(done=DONE.get(self.get_query_argument("done", ""), ""))
-
-    async def show(self, *, status: int = 200, done: str = "", problem: str = "", text: str = "") -> None:
+    async def show(self, *, status: int = 200, problem: str = "", text: str = "") -> None:
         """``problem`` is with the key ``text`` that was sent."""
         site, user = self.site, await self.user()
         servers = [UserServer(user.name, name) for name in sorted(user.servers)]
-        page_keys = await site.user_keys.list(user.name, user.created)
+        page_keys = await site.user_keys.list(user.name, user.created) if site.keeps_keys else []
         on_page = {key.fingerprint for key in page_keys}
         self.render_page(
             "ssh.html",
             status=status,
-            nonce=await self.nonce(PURPOSE),
-            done=done,
+            forms=await self.forms(),
+            done="" if problem else DONE.get(self.get_query_argument("done", ""), ""),
             problem=problem,
             text=text,
             door=site.door,
@@ -52,6 +49,7 @@ class SSHPage(Page):
             sessions=await site.sessions.list(user.name),
             pending=await site.browser_login.approvals.list_pending(user.name) if site.browser_login else [],
             with_browser=site.browser_login is not None,
+            with_keys=site.keeps_keys,
             client_tokens=await site.client_tokens.list(user.name, user.created) if site.client_tokens else [],
             client_setup=client_setup(site.client_logins.link.removesuffix("login")) if site.client_logins else "",
         )
@@ -67,8 +65,11 @@ class SSHPage(Page):
 
 
 class AddKey(SSHPage):
-    async def post(self) -> None:
-        await self.redeem(PURPOSE)
+    kind = "keys/add"
+
+    async def act(self) -> None:
+        if not self.site.keeps_keys:
+            raise PageError(404, "Keys on this page open nothing on this hub.")
         text = self.get_body_argument("public_key", "", strip=True)
         try:
             await self._add(text)
@@ -79,21 +80,19 @@ class AddKey(SSHPage):
         return self.back("added", "keys")
 
     async def _add(self, text: str) -> None:
-        user, added = await self.user(), 0
-        for key in parse_lines(text):
-            try:
-                await self.site.user_keys.add(user.name, user.created, key, "page")
-            except KeyDuplicate:
-                continue
-            self.site.note("key added", {"user": user.name, "fingerprint": key.fingerprint})
-            added += 1
-        if not added:
+        """All or nothing. Raises KeyRefused."""
+        keys, user = keys_of(text), await self.user()
+        new = await self.site.user_keys.add_all(user.name, user.created, keys, "page")
+        if not new:
             raise KeyDuplicate
+        for key in new:
+            self.site.note("key added", {"user": user.name, "fingerprint": key.fingerprint})
 
 
 class RemoveKey(SSHPage):
-    async def post(self) -> None:
-        await self.redeem(PURPOSE)
+    kind = "keys/remove"
+
+    async def act(self) -> None:
         fingerprint = self.get_body_argument("fingerprint", "")
         if not await self.site.user_keys.remove(self.viewer.name, fingerprint):
             raise PageError(404, "There is no such key.")
@@ -102,17 +101,20 @@ class RemoveKey(SSHPage):
 
 
 class RenewKey(SSHPage):
-    async def post(self) -> None:
-        await self.redeem(PURPOSE)
-        user = await self.user()
-        if not await self.site.user_keys.renew(user.name, user.created, self.get_body_argument("fingerprint", "")):
+    kind = "keys/renew"
+
+    async def act(self) -> None:
+        user, fingerprint = await self.user(), self.get_body_argument("fingerprint", "")
+        if not await self.site.user_keys.renew(user.name, user.created, fingerprint):
             raise PageError(404, "There is no such key.")
+        self.site.note("key renewed", {"user": user.name, "fingerprint": printable(fingerprint)})
         self.back("renewed", "keys")
 
 
 class EndSession(SSHPage):
-    async def post(self) -> None:
-        await self.redeem(PURPOSE)
+    kind = "connections/end"
+
+    async def act(self) -> None:
         if not await self.site.sessions.end(self.get_body_argument("session", ""), self.viewer.name):
             raise PageError(404, "This connection has ended already.")
         self.site.note("connection ended", {"by": self.viewer.name, "user": self.viewer.name})
@@ -120,12 +122,14 @@ class EndSession(SSHPage):
 
 
 class RevokeToken(SSHPage):
-    async def post(self) -> None:
-        await self.redeem(PURPOSE)
-        tokens = self.site.client_tokens
-        if tokens is None or not await tokens.revoke(self.viewer.name, self.get_body_argument("token", "")):
+    kind = "programs/revoke"
+
+    async def act(self) -> None:
+        tokens, user = self.site.client_tokens, self.viewer.name
+        revoked = await tokens.revoke(user, self.get_body_argument("token", "")) if tokens is not None else None
+        if revoked is None:
             raise PageError(404, "This program is logged out already.")
-        self.site.note("client token revoked", {"user": self.viewer.name})
+        self.site.note("client token revoked", {"user": user, "client": revoked.client})
         self.back("revoked", "programs")
 
 

@@ -43,7 +43,7 @@ class Door:
     def known_hosts(self) -> str:
         """The line for ~/.ssh/known_hosts (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
         host = self.host if self.port == 22 else f"[{self.host}]:{self.port}"
-        return f"{host} {PublicKey(self.host_key.type, self.host_key.blob).line}"
+        return f"{host} {self.host_key.bare_line}"
 
     def way_to(self, target: UserServer) -> WayIn | None:
         """None where no login name means this server."""

@@ -14,7 +14,8 @@ import pytest_asyncio
 from jhssh_ext.errors import HubUnavailable, JHSSHError
 from jhssh_ext.gateway.accept.entry import Entry
 from jhssh_ext.gateway.accept.limits import ConnectionLimits, FailureBudget
-from jhssh_ext.gateway.accept.ssh_server import ClientConnection, Rules, Services, make_options
+from jhssh_ext.gateway.accept.services import Rules, Services
+from jhssh_ext.gateway.accept.ssh_server import ClientConnection, make_options
 from jhssh_ext.gateway.authenticate.authentication import Authentication
 from jhssh_ext.gateway.authenticate.key_cache import KeyCache
 from jhssh_ext.gateway.authenticate.key_copies import Fetched, KeyCopies
@@ -32,7 +33,9 @@ from jhssh_ext.login_names import UserServer
 from jhssh_ext.payloads import ServerState
 from jhssh_ext.public_keys import PublicKey, parse_line
 
-FLOOR = 0.2
+FLOOR = 0.3
+CREATED = "2026-01-01T00:00:00Z"
+"""when all users were made"""
 ALICE = UserServer("alice")
 BOTH = UserServer("carol", "gpu")
 TOKEN = "t" * 32
@@ -42,8 +45,8 @@ class FakeHub:
     """What authentication asks of the Hub; counts the questions."""
 
     def __init__(self) -> None:
-        self.users = {name: UserModel(name, {"": ServerModel("", True, None)}) for name in ("alice", "bob", "carol+gpu")}
-        self.users["carol"] = UserModel("carol", {name: ServerModel(name, True, None) for name in ("", "gpu")})
+        self.users = {name: UserModel(name, {"": ServerModel("", True, None)}, CREATED) for name in ("alice", "bob", "carol+gpu")}
+        self.users["carol"] = UserModel("carol", {name: ServerModel(name, True, None) for name in ("", "gpu")}, CREATED)
         self.tokens: dict[str, TokenModel] = {}
         self.asked: list[str] = []
         self.down = False

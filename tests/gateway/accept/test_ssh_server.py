@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from asyncssh.connection import SSHClientConnection
 from asyncssh.packet import Boolean, String
 
 from jhssh_ext.errors import SpawnFailed, SSHNotEnabled
+from jhssh_ext.gateway.accept import signatures
 from jhssh_ext.gateway.connect.hub_models import TokenModel
 from jhssh_ext.login_names import UserServer
 
@@ -409,3 +411,12 @@ async def test_a_key_that_is_removed_between_proof_and_entry_opens_nothing(door:
         await door.connect("alice", client_keys=[door.key])
     assert door.record.logins == []
     assert await door.services.sessions.list() == []
+
+
+async def test_a_key_whose_type_holds_another_key_is_none() -> None:
+    """What is judged must be what is verified: the blob as it came, not a key that is written in its type."""
+    alices = asyncssh.generate_private_key("ssh-ed25519").public_data
+    assert signatures.public_key(alices).blob == alices
+    name = b"ssh-ed25519 " + base64.b64encode(alices) + b" x"
+    with pytest.raises(ValueError, match="no key"):
+        signatures.public_key(String(name) + alices)

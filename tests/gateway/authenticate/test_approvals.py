@@ -13,6 +13,7 @@ from jhssh_ext.errors import ApprovalExpired, TooManyAttempts
 from jhssh_ext.gateway.authenticate.approvals import (
     ALPHABET,
     CLAIMS,
+    LAST_LOOK,
     LOST_AFTER,
     NUMBER_TRIES,
     Approvals,
@@ -126,6 +127,8 @@ async def test_a_request_expires_at_every_step(approvals: Approvals, clock: Cloc
         await approvals.still_wait([decided, numbered])
     assert await approvals.find("alice", code) is None
     assert not await approvals.approve("alice", decided)
+    assert set(await approvals.look([decided, numbered])) == {numbered}, "what was decided just before is still seen"
+    clock.now += LAST_LOOK
     assert await approvals.look([decided, numbered]) == {}
     with pytest.raises(ApprovalExpired):
         await approvals.try_number(numbered, number)

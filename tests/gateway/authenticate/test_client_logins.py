@@ -199,5 +199,6 @@ async def test_an_earlier_users_approval_makes_no_token_of_the_next(login: Login
     granted = await login.logins.answer(asked.handle, await login.number(asked))
     assert isinstance(granted, Granted)
     assert await login.tokens.list("alice", "2027") == []
+    await login.tokens.make("alice", "2027", "jhssh", "")
     with pytest.raises(TokenInvalid):
         await login.tokens.find(granted.token)

@@ -300,13 +300,105 @@ async def test_fetches_are_bounded_in_number(sqlite: Database) -> None:
     stores = Stores(sqlite)
     stores.gate.clear()
     cache = stores.cache(max_fetches=3)
-    asking = [asyncio.create_task(cache.holds(UserServer(f"user{n}"), KEY, may_fetch=True)) for n in range(10)]
+    asking = [asyncio.create_task(cache.refresh(UserServer(f"user{n}"))) for n in range(10)]
     await settle(lambda: len(stores.asked) == 3)
     for _ in range(50):
         await asyncio.sleep(0)
     assert len(stores.asked) == 3
     stores.gate.set()
-    assert await asyncio.gather(*asking) == [True] * 10
+    await asyncio.gather(*asking)
+    assert len(stores.asked) == 10
+
+
+class Flood:
+    """Strangers ask for a key of names that nobody has, and whoever is asked for those does not answer."""
+
+    def __init__(self, stores: Stores, **keywords: Any) -> None:
+        self.stores, self.hanging, self.asked = stores, asyncio.Event(), 0
+        self.cache = stores.cache(**keywords)
+        self.cache._fetch = self.fetch
+        self.asking: list[asyncio.Task[bool]] = []
+
+    async def fetch(self, target: UserServer) -> Fetched:
+        if target == ALICE:
+            return await self.stores.fetch(target)
+        self.asked += 1
+        await self.hanging.wait()
+        raise KeyUnknown
+
+    def ask(self, *targets: UserServer) -> None:
+        self.asking += [asyncio.create_task(self.cache.holds(target, OTHER, may_fetch=True)) for target in targets]
+
+    async def ended(self) -> list[bool]:
+        self.hanging.set()
+        return await asyncio.gather(*self.asking)
+
+
+@pytest.mark.asyncio
+async def test_known_keys_pushes_and_refreshes_do_not_wait_behind_strangers(sqlite: Database) -> None:
+    flood = Flood(Stores(sqlite), max_strange_fetches=2)
+    await flood.cache.refresh(ALICE)
+    flood.ask(*(UserServer(f"nobody{number}") for number in range(50)))
+    await settle(lambda: flood.asked == 2)
+    await settle(lambda: sum(task.done() for task in flood.asking) == 40)
+    assert await asyncio.wait_for(flood.cache.holds(ALICE, KEY, may_fetch=True), 5)
+    flood.stores.now += OLD
+    assert await asyncio.wait_for(flood.cache.holds(ALICE, KEY, may_fetch=True), 5), "asked, though strangers fill their places"
+    await asyncio.wait_for(flood.cache.refresh(ALICE), 5)
+    await asyncio.wait_for(flood.cache.renew(ALICE, 2), 5)
+    assert len(flood.stores.asked) == 4
+    assert flood.asked == 2
+    assert not any(await flood.ended())
+    assert flood.asked == 10, "who found no room was refused, and nobody asked"
+    assert not flood.cache._running
+    assert not flood.cache._tasks
+    flood.ask(UserServer("somebody"))
+    assert not any(await flood.ended())
+    assert flood.asked == 11, "there is room again"
+
+
+@pytest.mark.asyncio
+async def test_a_known_key_overtakes_a_stranger_who_waits_to_ask_the_same_server(sqlite: Database) -> None:
+    flood = Flood(Stores(sqlite), max_strange_fetches=1)
+    await flood.cache.refresh(ALICE)
+    flood.stores.now += OLD
+    flood.ask(UserServer("nobody"))
+    await settle(lambda: flood.asked == 1)
+    flood.ask(ALICE)
+    await settle(lambda: ALICE in flood.cache._running)
+    assert await asyncio.wait_for(flood.cache.holds(ALICE, KEY, may_fetch=True), 5)
+    assert len(flood.stores.asked) == 2
+    assert not flood.asking[1].done()
+    assert not any(await flood.ended())
+    assert len(flood.stores.asked) == 2, "the stranger has the same answer"
+    assert not flood.cache._running
+
+
+@pytest.mark.asyncio
+async def test_names_of_one_user_do_not_take_all_the_places_of_strangers(sqlite: Database) -> None:
+    flood = Flood(Stores(sqlite))
+    flood.ask(*(UserServer("bob", f"server{number}") for number in range(200)))
+    await settle(lambda: flood.asked == 2)
+    await settle(lambda: sum(task.done() for task in flood.asking) == 190)
+    assert await asyncio.wait_for(flood.cache.holds(ALICE, KEY, may_fetch=True), 5), "a new key of somebody else"
+    assert not any(await flood.ended())
+
+
+@pytest.mark.asyncio
+async def test_closing_ends_strangers_who_wait(sqlite: Database) -> None:
+    flood = Flood(Stores(sqlite), max_strange_fetches=1)
+    await flood.cache.refresh(ALICE)
+    flood.stores.now += OLD
+    flood.ask(UserServer("nobody"))
+    await settle(lambda: flood.asked == 1)
+    flood.ask(ALICE)
+    await settle(lambda: ALICE in flood.cache._running)
+    await flood.cache.refresh(ALICE)
+    await asyncio.wait_for(flood.cache.close(), 5)
+    for task in flood.asking:
+        with pytest.raises(ShuttingDown):
+            await task
+    assert not flood.cache._tasks
 
 
 @pytest.mark.asyncio

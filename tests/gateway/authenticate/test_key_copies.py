@@ -78,3 +78,53 @@ async def test_who_is_gone_leaves_nothing(database: Database) -> None:
     assert await copies.forget("alice") == {gpu: {KEY, OTHER}}
     assert await copies.forget("alice") == {}
     assert list(await copies.all()) == [BOB]
+
+
+@pytest.mark.asyncio
+async def test_that_a_server_stopped_meanwhile_does_not_bring_back_a_key_that_was_removed(database: Database) -> None:
+    here, there = KeyCopies(database, "server"), KeyCopies(database, "server")
+    await here.store(ALICE, HERS, asked=5.0, changes=0)
+    # Asked at 7 and at 8; the later answer came first, and says only that the server is stopped.
+    await there.store(ALICE, None, asked=8.0, changes=0)
+    stored = await here.store(ALICE, Fetched(frozenset({KEY}), "1", FIRST), asked=7.0, changes=0)
+    assert stored.removed == {OTHER}
+    copy = await here.read(ALICE)
+    assert copy is not None
+    assert (copy.has(OTHER), copy.checked, copy.confirmed) == (False, 7.0, 7.0)
+    # The other way round nothing is older than what is there.
+    await there.store(ALICE, None, asked=6.0, changes=0)
+    assert await here.read(ALICE) == copy
+
+
+@pytest.mark.asyncio
+async def test_an_answer_from_before_a_change_does_not_undo_one_from_after_it(database: Database) -> None:
+    copies = KeyCopies(database, "server")
+    await copies.expire(ALICE)
+    await copies.store(ALICE, HERS, asked=7.0, changes=1)
+    for late in (Fetched(frozenset({KEY}), "1", FIRST), None):
+        stored = await copies.store(ALICE, late, asked=6.0, changes=0)
+        assert (stored.current, stored.removed) == (False, frozenset()), "no session ends for it"
+    copy = await copies.read(ALICE)
+    assert copy is not None
+    assert (copy.has(OTHER), copy.checked) == (True, 7.0)
+
+
+@pytest.mark.parametrize("name", ["\0", "\ud800"])
+@pytest.mark.asyncio
+async def test_a_name_that_the_database_refuses_fails_alone(database: Database, name: str) -> None:
+    copies = KeyCopies(database, "server")
+    bad = UserServer("bob", name)
+    _, _, _, stored = await asyncio.gather(
+        copies.expire(bad),
+        copies.expire(ALICE),
+        copies.expire(bad),
+        copies.store(BOB, HERS, asked=5.0, changes=0),
+        return_exceptions=True,
+    )
+    assert not isinstance(stored, BaseException)
+    copy = await copies.read(ALICE)
+    assert copy is not None
+    assert copy.changes == 1
+    copy = await copies.read(BOB)
+    assert copy is not None
+    assert copy.has(KEY)

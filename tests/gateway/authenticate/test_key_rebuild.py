@@ -42,6 +42,7 @@ class House:
         self.down = False
         self.asked: list[UserServer] = []
         self.silent: set[UserServer] = set()
+        self.odd: set[UserServer] = set()
         self.page = UserKeys(database, clock)
         self.cache = KeyCache(KeyCopies(database, "server"), self._never, clock=clock)
         self.keys = RegisteredKeys([UserServerKeys(self.cache), HubPageKeys(self.page)])
@@ -66,6 +67,8 @@ class House:
         self.asked.append(target)
         if target in self.silent:
             raise ServerUnreachable
+        if target in self.odd:
+            raise TypeError("nobody thought of it")
         return frozenset({KEY})
 
 
@@ -84,6 +87,24 @@ async def test_all_servers_that_run_are_asked_and_what_fails_is_counted(house: H
     }  # fmt: skip
     assert await house.keys.holds(GPU, KEY, may_fetch=False)
     assert not await house.keys.knows(BOB, KEY)
+
+
+@pytest.mark.asyncio
+async def test_one_server_whose_answer_nobody_thought_of_ends_no_rebuild(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    house.odd = {ALICE}
+    report = await house.rebuild.run(full=True)
+    assert (report.fetched, report.failed) == (2, {"ERROR": 1})
+    assert "keys of alice/ were not fetched" in caplog.text
+    assert await house.keys.holds(BOB, KEY, may_fetch=False)
+
+
+@pytest.mark.parametrize("name", ["\0", "\ud800", "a\nb", "x" * 255])
+@pytest.mark.asyncio
+async def test_names_that_nobody_can_log_in_with_are_passed_over(house: House, name: str) -> None:
+    house.there["alice"] = user("alice", "", name)
+    report = await house.rebuild.run(full=True)
+    assert sorted(house.asked) == [ALICE, BOB]
+    assert (report.servers, report.fetched) == (2, 2)
 
 
 @pytest.mark.asyncio

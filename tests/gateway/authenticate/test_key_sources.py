@@ -151,6 +151,16 @@ async def test_a_key_counts_for_its_user_alone(place: Place) -> None:
 
 
 @pytest.mark.asyncio
+async def test_of_many_keys_it_is_said_at_once_which_count(place: Place) -> None:
+    await place.put(KEY)
+    assert await place.source.held(BOB, {KEY, OTHER}) == set()
+    await place.holds(ALICE, KEY)
+    assert await place.source.held(ALICE, {KEY, OTHER}) == {KEY}
+    assert await place.source.held(GPU, {KEY, OTHER}) == ({KEY} if place.source.of_user else set())
+    assert await place.source.held(ALICE, set()) == set()
+
+
+@pytest.mark.asyncio
 async def test_what_is_added_and_removed_counts(place: Place) -> None:
     await place.put(KEY)
     assert await place.holds(ALICE, KEY)
@@ -262,6 +272,37 @@ async def test_after_a_start_the_live_key_store_decides(sqlite: Database, clock:
     else:
         assert await keys.still_holds(ALICE, KEY, "2") is counts
         assert await keys.knows(ALICE, KEY) is counts
+
+
+@pytest.mark.asyncio
+async def test_keys_that_go_together_are_looked_up_together(
+    sqlite: Database, clock: Clock, site: OnSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    async def note(user: str, server: str | None, fingerprints: Collection[str]) -> None:
+        told.append(set(fingerprints))
+
+    server = OnServer(sqlite, clock)
+    many = [PublicKey("ssh-ed25519", bytes([number])) for number in range(100)]
+    await site.put(KEY)
+    await server.put(KEY, *many)
+    keys = RegisteredKeys([server.source, site.source], removed=note)
+    await keys.refresh(ALICE)
+    assert await site.holds(ALICE, KEY)
+    reads = 0
+    select = Database.select
+
+    async def counted(self: Database, *statements: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await select(self, *statements)
+
+    monkeypatch.setattr(Database, "select", counted)
+    await server.put()
+    await keys.refresh(ALICE)
+    assert told == [{key.fingerprint for key in many}]
+    assert reads < 10
 
 
 # sites

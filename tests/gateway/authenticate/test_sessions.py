@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import delete, select
+from sqlalchemy import create_engine, delete, func, select, text
+from sqlalchemy.orm import Session
 
-from jhssh_ext.errors import JHSSHError
+from jhssh_ext.errors import ConnectionEnded, DatabaseUnavailable, JHSSHError
 from jhssh_ext.gateway.authenticate.login import Login
 from jhssh_ext.gateway.authenticate.sessions import Sessions
 from jhssh_ext.gateway.database import Database, sqlite_url
@@ -162,6 +163,7 @@ async def test_connections_of_a_gateway_that_died_are_forgotten(gateways: Gatewa
     gateways.here._task.cancel()  # type: ignore[union-attr]
     gateways.now[0] += 61
     assert await gateways.there.list() == []
+    gateways.now[0] += 86400
     await gateways.open(gateways.there, BOB)
     rows = await gateways.database.run(lambda session: session.scalars(select(OpenSession.user)).all())
     assert rows == ["bob"]
@@ -177,6 +179,80 @@ async def test_a_gateway_that_was_taken_for_dead_comes_back(gateways: Gateways) 
         return await ids(gateways.there) == {connection.id}
 
     await until(back)
+
+
+@pytest.mark.asyncio
+async def test_a_gateway_that_was_cut_off_learns_who_was_to_end_meanwhile(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = await gateways.open(gateways.there, ALICE)
+    with monkeypatch.context() as cut:
+        for name in ("run", "read", "select"):
+            cut.setattr(gateways.there._database, name, _no_answer)
+        gateways.now[0] += 3600
+        await gateways.open(gateways.here, BOB)
+        assert await gateways.here.end_by_key("alice", None, [KEY]) == 1
+
+    async def ended() -> bool:
+        return [type(end) for end in connection.ends[:1]] == [ConnectionEnded]
+
+    await until(ended)
+
+
+async def _no_answer(*_: object) -> object:
+    raise DatabaseUnavailable
+
+
+@pytest.mark.asyncio
+async def test_a_key_whose_removal_nobody_told_ends_what_it_opened_at_the_next_heartbeat(gateways: Gateways) -> None:
+    opens = True
+
+    async def still_opens() -> bool:
+        return opens
+
+    ends: list[JHSSHError] = []
+    login = Login(ALICE, "publickey", KEY, "192.0.2.7", may_start=True)
+    await gateways.here.opened(login, ends.append, lambda: (0, 0), still_opens)
+    beside = await gateways.open(gateways.here, ALICE)
+    gateways.now[0] += 15
+    await until(lambda: _told(gateways))
+    assert ends == []
+    opens = False
+    gateways.now[0] -= 7200  # nor does a clock that is put back keep it
+    await until(lambda: _is(ends != []))
+    assert [type(end) for end in ends[:1]] == [ConnectionEnded]
+    assert beside.ends == []
+
+
+async def _is(true: bool) -> bool:
+    return true
+
+
+async def _told(gateways: Gateways) -> bool:
+    query = select(func.min(OpenSession.seen))
+    return await gateways.database.run(lambda session: session.scalar(query)) == gateways.now[0]
+
+
+def _somebody_waits(session: Session) -> bool:
+    return bool(session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+
+@pytest.mark.asyncio
+async def test_connections_that_close_meanwhile_keep_none_from_being_ended(gateways: Gateways) -> None:
+    """PostgreSQL: the row of one is being deleted while all of a key are marked. (SQLite has one writer.)"""
+    opened = [await gateways.open(gateways.there, ALICE) for _ in range(3)]
+    if gateways.database.url.get_backend_name() == "postgresql":
+        engine = create_engine(gateways.database.url)
+        with engine.begin() as connection:
+            connection.execute(delete(OpenSession).where(OpenSession.id == opened[1].id))
+            marking = asyncio.create_task(gateways.here.end_by_key("alice", None, [KEY]))
+            await until(lambda: gateways.database.run(_somebody_waits))
+        engine.dispose()
+        assert await marking == 2
+    else:
+        gateways.there.closed(opened[1].id)
+        assert await gateways.here.end_by_key("alice", None, [KEY]) in (2, 3)
+    await until(lambda: _is(bool(opened[0].ends and opened[2].ends)))
 
 
 @pytest.mark.asyncio

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
@@ -91,6 +92,82 @@ async def test_what_cannot_be_added(database: Database) -> None:
     with pytest.raises(KeyTooMany):
         await keys.add("alice", FIRST, OTHER, "page")
     await keys.add("bob", FIRST, KEY, "page")
+
+
+@pytest.mark.asyncio
+async def test_several_are_added_together_or_none_is(database: Database) -> None:
+    keys = Store(database)
+    await keys.add("alice", FIRST, KEY, "page")
+    assert await keys.add_all("alice", FIRST, [KEY, OTHER, OTHER], "page") == [OTHER]
+    assert await keys.add_all("alice", FIRST, [KEY, OTHER], "page") == []
+    with pytest.raises(KeyTooMany):
+        await keys.add_all("alice", FIRST, [new_key() for _ in range(MAX_KEYS - 1)], "page")
+    assert len(await keys.list("alice", FIRST)) == 2
+
+
+@pytest.mark.asyncio
+async def test_the_same_key_twice_at_once_is_one(database: Database) -> None:
+    keys = Store(database)
+    added = [keys.add("alice", FIRST, KEY, "page") for _ in range(4)]
+    outcomes = await asyncio.gather(*added, return_exceptions=True)
+    assert {type(each) for each in outcomes} <= {type(None), KeyDuplicate}
+    assert len(await keys.list("alice", FIRST)) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_remembered_key_is_announced_once_to_who_comes_in_otherwise(database: Database) -> None:
+    keys = Store(database)
+    await keys.add("alice", FIRST, KEY, "page")
+    await keys.add("alice", FIRST, OTHER, "approval")
+    assert await keys.announce("bob", "") == []
+    assert await keys.announce("alice", OTHER.fingerprint) == [], "who had it remembered is told nothing new"
+    assert [key.fingerprint for key in await keys.announce("alice", KEY.fingerprint)] == [OTHER.fingerprint]
+    assert await keys.announce("alice", "") == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("source", "told"), [("page", 0), ("approval", 1), ("client", 1)])
+async def test_keys_that_were_not_added_on_the_page_are_announced(database: Database, source: str, told: int) -> None:
+    keys = Store(database)
+    await keys.add("alice", FIRST, OTHER, source)
+    assert [key.source for key in await keys.announce("alice", "")] == [source] * told
+
+
+@pytest.mark.asyncio
+async def test_keys_that_are_new_cannot_keep_each_other_from_being_announced(database: Database) -> None:
+    """Who holds a token of the command adds two, and logs in with each before alice does."""
+    keys = Store(database)
+    mine, evil, worse = new_key(), new_key(), new_key()
+
+    async def told(key: PublicKey | None) -> set[str]:
+        """At a login by this key."""
+        keys.now += 1
+        found = await keys.announce("alice", key.fingerprint if key else "")
+        if key:
+            await keys.used("alice", key.fingerprint, "192.0.2.7")
+        return {each.fingerprint for each in found}
+
+    await keys.add("alice", FIRST, mine, "client")
+    assert await told(mine) == set()
+    keys.now += 1
+    await keys.add_all("alice", FIRST, [evil, worse], "client")
+    assert await told(evil) == {mine.fingerprint, worse.fingerprint}
+    assert await told(worse) == {mine.fingerprint, evil.fingerprint}
+    assert await told(mine) == {evil.fingerprint, worse.fingerprint}
+    assert await told(mine) == set(), "once"
+    assert await told(None) == {each.fingerprint for each in (mine, evil, worse)}
+    assert await told(None) == set()
+    assert await told(mine) == set()
+
+
+@pytest.mark.asyncio
+async def test_a_key_that_has_to_be_renewed_opens_nothing_and_is_there(database: Database) -> None:
+    keys = Store(database, max_age=30)
+    await keys.add("alice", FIRST, KEY, "page")
+    keys.now += 31 * DAY
+    assert not await keys.holds("alice", KEY)
+    assert await keys.has("alice", KEY), "what it opened before stays open"
+    assert not await keys.has("alice", OTHER)
 
 
 @pytest.mark.asyncio

@@ -68,7 +68,7 @@ c.JupyterHub.load_roles += [
     {{"name": "no-state-role", "services": ["no-state"], "scopes": ["read:servers"]}},
 ]
 c.JupyterHub.concurrent_spawn_limit = 2
-c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 1, "slow_stop_timeout": 0.2, "spawn_throttle_retry_range": (1, 1)}}
+c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 2, "slow_stop_timeout": 0.2, "spawn_throttle_retry_range": (1, 1)}}
 """
 
 
@@ -176,7 +176,7 @@ async def test_named_servers_that_exist_are_started_and_others_never_made(site: 
         assert not site.hub.running("named")
 
 
-@pytest.mark.parametrize("delay", [0.5, 2.5])
+@pytest.mark.parametrize("delay", [1.0, 3.5])
 @pytest.mark.asyncio
 async def test_two_at_once_start_it_once_and_both_see_the_progress(site: Site, delay: float) -> None:
     """Within the Hub's slow_spawn_timeout, and beyond."""
@@ -193,7 +193,7 @@ async def test_two_at_once_start_it_once_and_both_see_the_progress(site: Site, d
             assert "Creating [2J the container" in told
 
 
-@pytest.mark.parametrize("delay", [0, 2])
+@pytest.mark.parametrize("delay", [0, 3])
 @pytest.mark.asyncio
 async def test_a_spawn_that_fails_ends_with_the_hubs_words_each_time(site: Site, delay: int) -> None:
     """Within the Hub's slow_spawn_timeout, and beyond; and not with the words of an earlier failure."""
@@ -213,7 +213,7 @@ async def test_spawn_limits_are_waited_out(site: Site) -> None:
         site.user(user)
     async with site.starter() as starter:
         for user in ("limit-1", "limit-2"):
-            await asyncio.to_thread(site.hub.request_start, user, "", {"delay": 3})
+            await asyncio.to_thread(site.hub.request_start, user, "", {"delay": 6})
         _, started, told = await login(starter, UserServer("limit-3"))
         assert started
         assert any(message.startswith("Too many users trying to log in") for message in told)
@@ -283,7 +283,7 @@ async def test_answers_of_the_hub_to_a_start_are_told_apart(site: Site) -> None:
         site.hub.api("DELETE", "users/answers/server")
         assert (await client.start(target, {})).kind == "busy"
         site.hub.stop_server(target.user)
-        assert (await client.start(target, {"delay": 2})).kind == "pending"
+        assert (await client.start(target, {"delay": 4})).kind == "pending"
         assert (await client.start(target, {})).kind == "pending"
         with pytest.raises(KeyUnknown):
             await client.start(UserServer("nobody at all"), {})

@@ -2,19 +2,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import asyncssh
+import jwt
 import pytest
 
 from jhssh_ext.errors import ServerUnreachable
+from jhssh_ext.gateway.connect import server_client
 from jhssh_ext.gateway.connect.server_client import MAX_ANSWER, MAX_KEYS, fetch_keys
 from jhssh_ext.identifiers import AUDIENCE, opaque_id
 from jhssh_ext.login_names import UserServer
 from jhssh_ext.payloads import ServerState
-from jhssh_ext.public_keys import parse_line
+from jhssh_ext.public_keys import PublicKey, parse_line
 from jhssh_ext.signed_http import ANSWER_TYPE, SCHEME, sign_answer, verify_request
 
 from ...fakes.http_server import Answer, FakeServer, Request, answering, http_server, response
@@ -52,6 +55,18 @@ def key_store(
     return answer
 
 
+def signing(**claims: Any) -> Answer:
+    """Answers with a right signature and claims of its own."""
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        asked = verify_request(SECRET, audience(ALICE), "GET", request.path, request.headers["authorization"].partition(" ")[2])
+        right = {"use": "answer", "aud": audience(ALICE), "jti": asked, "body": listed(LINES), "exp": int(time.time()) + 20}
+        signed = jwt.api_jws.encode(json.dumps(right | claims).encode(), SECRET, "HS256")
+        writer.write(response(200, signed.encode(), Content_Type=ANSWER_TYPE))
+
+    return answer
+
+
 def listed(lines: list[str]) -> dict[str, Any]:
     return {
         "keys": [{"fingerprint": "SHA256:x", "type": "t", "comment": "", "public_key": line, "source": "store"} for line in lines]
@@ -65,6 +80,23 @@ async def test_the_keys_of_a_signed_answer() -> None:
         assert found == frozenset(parse_line(line) for line in LINES)
         (request,) = server.requests
         assert (request.method, request.path) == ("GET", "/user/alice/publickey")
+
+
+@pytest.mark.asyncio
+async def test_a_hostile_answer_is_told_apart_by_its_claims_alone() -> None:
+    async with http_server(signing()) as server:
+        assert len(await fetch_keys(state(server), ALICE)) == 2
+
+
+@pytest.mark.asyncio
+async def test_whatever_the_reading_of_an_answer_raises_is_that_servers_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(line: str) -> PublicKey:
+        raise LookupError("unheard of")
+
+    monkeypatch.setattr(server_client, "listed_key", odd)
+    async with http_server(key_store(listed(LINES))) as server:
+        with pytest.raises(ServerUnreachable, match="unheard of"):
+            await fetch_keys(state(server), ALICE)
 
 
 @pytest.mark.asyncio
@@ -114,6 +146,11 @@ HOSTILE: dict[str, Answer] = {
     "entries without a key": key_store({"keys": [{}]}),
     "entries of another shape": key_store({"keys": [[LINES[0]]]}),
     "keys of another shape": key_store({"keys": [{"public_key": 5}]}),
+    "an end that is text": signing(exp="9999999999"),
+    "an end that never comes": signing(exp=float("inf")),
+    "a beginning that is a list": signing(nbf=[]),
+    "an id that is a list": signing(jti=["1"]),
+    "keys nested deeply": key_store(json.loads("[" * 400 + "]" * 400)),
 }
 
 
@@ -125,6 +162,7 @@ async def test_a_hostile_answer_gives_no_key(what: str) -> None:
             await fetch_keys(state(server), ALICE)
         assert caught.value.explanation.startswith("alice/: ")
         assert SECRET not in caught.value.explanation
+        assert len(caught.value.explanation) < 400
         assert len(server.requests) == 1
 
 

@@ -11,6 +11,7 @@ import pytest
 from jhssh_ext.errors import TooManyAttempts
 from jhssh_ext.gateway.authenticate.key_rebuild import KeyRebuild, Report
 from jhssh_ext.gateway.connect.hub_models import TokenModel
+from jhssh_ext.gateway.web.api import MAX_CHECKS, APIHandler
 from jhssh_ext.gateway.web.key_refresh import KeyRefresh
 
 from .test_app import site
@@ -69,6 +70,24 @@ async def test_admins_refresh_users_and_all() -> None:
         for body in ([], {"users": "alice"}, {"users": [""]}, {"users": [1]}, {"users": ["x"] * 101}, {"full": 1}, {"more": 1}):
             assert (await post(body))[0] == 400
         assert len(rebuild.asked) == 1
+
+
+@pytest.mark.asyncio
+async def test_tokens_of_strangers_are_checked_within_the_bound_of_all_of_the_api() -> None:
+    async with site(refresh=KeyRefresh(Rebuild(), printing("{}"))) as web:
+        web.hub.gate.clear()
+        half = MAX_CHECKS // 2
+        asking = [asyncio.create_task(web.push(f"token{number}", {"user": "alice", "server": ""})) for number in range(half)]
+        asking += [asyncio.create_task(web.fetch(PATH, Authorization=f"token x{number}")) for number in range(MAX_CHECKS)]
+        done: set[asyncio.Task[Any]] = set()
+        while len(done) < half:
+            done, _ = await asyncio.wait(asking, timeout=0.05)
+        assert {task.result().code for task in done} == {429}
+        assert {task.result().headers["Retry-After"] for task in done} == {"10"}
+        assert len(web.hub.asked) == MAX_CHECKS
+        web.hub.gate.set()
+        assert sorted({answer.code for answer in await asyncio.gather(*asking)}) == [403, 429]
+        assert APIHandler.checks == 0
 
 
 @pytest.mark.asyncio

@@ -15,9 +15,9 @@ from jhssh_ext import __version__
 from jhssh_ext.errors import HubUnavailable
 from jhssh_ext.gateway.authenticate.registered_keys import RegisteredKeys
 from jhssh_ext.gateway.connect.hub_client import HubClient
-from jhssh_ext.gateway.connect.hub_models import TokenModel
+from jhssh_ext.gateway.connect.hub_models import ServerModel, TokenModel, UserModel
 from jhssh_ext.gateway.observe.metrics import Metrics
-from jhssh_ext.gateway.web.api import MAX_CHECKS, KeysChangedHandler
+from jhssh_ext.gateway.web.api import MAX_CHECKS, APIHandler
 from jhssh_ext.gateway.web.app import Health, make_app
 from jhssh_ext.login_names import UserServer
 
@@ -46,6 +46,12 @@ class FakeHub(HubClient):
             raise self.error
         return self.tokens.get(token)
 
+    async def user(self, name: str) -> UserModel | None:
+        if self.error is not None:
+            raise self.error
+        servers = {server: ServerModel(server, ready=True, pending=None) for server in ("", "gpu")}
+        return UserModel(name, servers) if name in ("alice", "bob") else None
+
 
 class FakeKeys(RegisteredKeys):
     """Notes what is to be fetched."""
@@ -53,6 +59,10 @@ class FakeKeys(RegisteredKeys):
     def __init__(self, fetched: asyncio.Queue[UserServer]) -> None:
         super().__init__([])
         self._fetched = fetched
+        self.expired: list[UserServer] = []
+
+    async def expire(self, target: UserServer) -> None:
+        self.expired.append(target)
 
     async def refresh(self, target: UserServer) -> None:
         self._fetched.put_nowait(target)
@@ -65,7 +75,7 @@ class Site:
         self.hub, self.health, self.metrics = FakeHub(), Health(), Metrics()
         self.fetched: asyncio.Queue[UserServer] = asyncio.Queue()
 
-        keys = FakeKeys(self.fetched)
+        self.keys = keys = FakeKeys(self.fetched)
         self.app = make_app(
             prefix,
             health=self.health,
@@ -228,6 +238,12 @@ async def test_cookies_and_urls_authorise_nothing() -> None:
         {"user": "alice", "server": "", "keys": []},
         {"user": "a" * 256, "server": ""},
         {"user": "alice", "server": "a" * 256},
+        {"user": "alice", "server": "\ud800"},
+        {"user": "alice", "server": "\0"},
+        {"user": "alice", "server": "a\nb"},
+        {"user": "alice", "server": "a/b"},
+        {"user": "al\udcffice", "server": ""},
+        {"user": "..", "server": ""},
     ],
 )
 @pytest.mark.asyncio
@@ -280,7 +296,26 @@ async def test_a_flood_of_tokens_does_not_reach_the_hub() -> None:
         web.hub.gate.set()
         answers = await asyncio.gather(*pushes)
         assert sorted({answer.code for answer in answers}) == [403, 429]
-        assert KeysChangedHandler.checks == 0
+        assert APIHandler.checks == 0
+
+
+@pytest.mark.asyncio
+async def test_a_push_for_a_server_that_there_is_not_touches_nothing() -> None:
+    async with site() as web:
+        answer = await web.push("alice-all", {"user": "alice", "server": "none"})
+        assert (answer.code, json.loads(answer.body)["code"]) == (403, "TOKEN_INVALID")
+        assert web.keys.expired == []
+        assert (await web.push("alice-all", GPU)).code == 202
+        assert web.keys.expired == [UserServer("alice", "gpu")]
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be_done_now_is_sent_again_later() -> None:
+    async with site() as web:
+        await web.app.settings["refresher"].close()
+        answer = await web.push("alice-all", DEFAULT)
+        assert (answer.code, json.loads(answer.body)["code"], answer.headers["Retry-After"]) == (503, "SHUTTING_DOWN", "10")
+        assert web.keys.expired == []
 
 
 @pytest.mark.asyncio

@@ -34,6 +34,7 @@ from jhssh_ext.gateway.database import Database, sqlite_url
 from jhssh_ext.gateway.observe.metrics import Metrics
 from jhssh_ext.gateway.web.app import Health, make_app
 from jhssh_ext.gateway.web.client_servers import MAX_STARTS_PER_USER, ClientServers
+from jhssh_ext.gateway.web.forms import Forms
 from jhssh_ext.gateway.web.pages import Site
 from jhssh_ext.gateway.web.ways_in import Door
 from jhssh_ext.login_names import UserServer
@@ -52,10 +53,6 @@ DOOR = Door("ssh.example.org", 2222, HOST_KEY, "+", tunnel="wss://hub.example.or
 def new_key(comment: str = "") -> PublicKey:
     line = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
     return parse_line(f"{line} {comment}".strip())
-
-
-def line_of(key: PublicKey) -> str:
-    return PublicKey(key.type, key.blob).line
 
 
 class FakeHub(HubClient):
@@ -132,7 +129,7 @@ class API:
         parts: dict[str, Any] = {
             "hub": self.hub,
             "login": login(),
-            "nonces": Nonces(self.database),
+            "forms": Forms(Nonces(self.database), b"x" * 32),
             "user_keys": self.keys,
             "key_listing": KeyListing(self.database),
             "sessions": Sessions(self.database),
@@ -199,7 +196,7 @@ ALL = [
     ("DELETE", "token", None),
     ("GET", "me", None),
     ("GET", "keys", None),
-    ("POST", "keys", {"public_key": line_of(new_key())}),
+    ("POST", "keys", {"public_key": new_key().bare_line}),
     ("DELETE", "keys/SHA256%3Ax", None),
     ("POST", "servers/start", {"server": "gpu"}),
     ("POST", "servers/stop", {"server": ""}),
@@ -457,7 +454,7 @@ async def test_me(api: API) -> None:
             "host": "ssh.example.org",
             "port": 2222,
             "published": True,
-            "host_keys": [line_of(HOST_KEY)],
+            "host_keys": [HOST_KEY.bare_line],
             "tunnel": "wss://hub.example.org/services/ssh/tunnel",
         },
     }
@@ -496,7 +493,7 @@ async def test_servers_with_a_host_of_their_own_keep_it(api: API) -> None:
 
 async def test_keys_are_added_listed_and_removed(api: API) -> None:
     token, first, second = await api.token(), new_key("me@laptop"), new_key()
-    lines = f"{line_of(first)} me@laptop\n{line_of(second)}\n"
+    lines = f"{first.bare_line} me@laptop\n{second.bare_line}\n"
     status, added = await api.ask("POST", "keys", {"public_key": lines}, token=token)
     assert status == 201
     assert [key["fingerprint"] for key in added["keys"]] == [first.fingerprint, second.fingerprint]
@@ -509,7 +506,7 @@ async def test_keys_are_added_listed_and_removed(api: API) -> None:
     assert listed["keys"][0].keys() == {"fingerprint", "type", "comment", "public_key", "source", "server", "last_used"}
     (of_first,) = [key for key in listed["keys"] if key["fingerprint"] == first.fingerprint]
     assert of_first == {
-        "fingerprint": first.fingerprint, "type": "ssh-ed25519", "comment": "me@laptop", "public_key": line_of(first),
+        "fingerprint": first.fingerprint, "type": "ssh-ed25519", "comment": "me@laptop", "public_key": first.bare_line,
         "source": "page", "server": None, "last_used": None,
     }  # fmt: skip
     assert (await api.keys.list("alice", "2026"))[0].source == "client"
@@ -549,10 +546,10 @@ async def test_keys_that_stand_elsewhere_are_listed_and_removed_there(api: API) 
     _, listed = await api.ask("GET", "keys", token=token)
     found = {key["fingerprint"]: (key["source"], key["server"], key["public_key"]) for key in listed["keys"]}
     assert found == {
-        here.fingerprint: ("page", None, line_of(here)),
-        both.fingerprint: ("page", None, line_of(both)),
-        there.fingerprint: ("server", "gpu", line_of(there)),
-        site_key.fingerprint: ("github", None, line_of(site_key)),
+        here.fingerprint: ("page", None, here.bare_line),
+        both.fingerprint: ("page", None, both.bare_line),
+        there.fingerprint: ("server", "gpu", there.bare_line),
+        site_key.fingerprint: ("github", None, site_key.bare_line),
     }
     (used,) = [key["last_used"] for key in listed["keys"] if key["fingerprint"] == both.fingerprint]
     assert type(used) is int
@@ -569,17 +566,55 @@ async def test_what_is_no_key_is_refused_with_a_sentence(api: API) -> None:
         ("nonsense", 422, "KEY_MALFORMED"),
         ("", 422, "KEY_MALFORMED"),
         (private, 422, "KEY_PRIVATE"),
-        (f'command="x" {line_of(new_key())}', 422, ""),
+        (f'command="x" {new_key().bare_line}', 422, ""),
         ("x" * 17_000, 413, "TOO_LARGE"),
     ):
         found, answer = await api.ask("POST", "keys", {"public_key": line}, token=token)
         assert found == status, answer
         assert not code or answer["code"] == code
         assert "PRIVATE KEY" not in answer["message"]
-    for _ in range(MAX_KEYS):
-        await api.keys.add("alice", "2026", new_key(), "page")
-    status, answer = await api.ask("POST", "keys", {"public_key": line_of(new_key())}, token=token)
+
+
+async def test_keys_are_added_all_or_none_and_too_many_are_not_looked_at(api: API) -> None:
+    token = await api.token()
+    status, answer = await api.ask("POST", "keys", {"public_key": "x\n" * (MAX_KEYS + 1)}, token=token)
     assert (status, answer["code"]) == (409, "KEY_TOO_MANY")
+    await api.keys.add_all("alice", "2026", [new_key() for _ in range(MAX_KEYS - 1)], "page")
+    two = f"{new_key().bare_line}\n{new_key().bare_line}"
+    for lines, status, code in ((two, 409, "KEY_TOO_MANY"), (f"{new_key().bare_line}\nnonsense", 422, "KEY_MALFORMED")):
+        found, answer = await api.ask("POST", "keys", {"public_key": lines}, token=token)
+        assert (found, answer["code"]) == (status, code)
+    assert len(await api.keys.list("alice", "2026")) == MAX_KEYS - 1
+    assert api.notes == []
+
+
+async def test_where_keys_of_the_page_open_nothing_none_is_added_or_listed(api: API) -> None:
+    token, key = await api.token(), new_key()
+    await api.keys.add("alice", "2026", key, "page")
+    await api.serve(keeps_keys=False)
+    status, answer = await api.ask("POST", "keys", {"public_key": new_key().bare_line}, token=token)
+    assert (status, answer["code"]) == (403, "POLICY_DENIED")
+    assert await api.ask("GET", "keys", token=token) == (200, {"keys": []})
+    assert len(await api.keys.list("alice", "2026")) == 1
+    assert (await api.ask("DELETE", "keys/" + quote(key.fingerprint, safe=""), token=token))[0] == 204
+
+
+@pytest.mark.parametrize("fingerprint", ["x", "SHA256:", "SHA256:%00" + "A" * 42, "MD5:00:11", "%F0%9F%98%80", "A" * 300])
+async def test_what_is_no_fingerprint_is_not_looked_for(api: API, fingerprint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(api.keys, "remove", lambda user, fingerprint: looked.append(fingerprint))
+    status, answer = await api.ask("DELETE", f"keys/{fingerprint}", token=await api.token())
+    assert (status, answer["code"]) == (404, "KEY_UNKNOWN")
+    assert looked == []
+
+
+async def test_what_a_server_lists_that_is_no_key_hides_no_other(api: API) -> None:
+    token, good, odd = await api.token(), new_key(), PublicKey("ssh-ed25519", b"\0\0\0")
+    await KeyCopies(api.database, "server").store(
+        UserServer("alice"), Fetched(frozenset({good, odd}), "spawn", "2026"), asked=api.clock.now, changes=0
+    )
+    _, listed = await api.ask("GET", "keys", token=token)
+    assert good.bare_line in [key["public_key"] for key in listed["keys"]]
 
 
 # servers

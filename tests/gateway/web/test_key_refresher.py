@@ -5,7 +5,15 @@ from collections.abc import Callable
 
 import pytest
 
-from jhssh_ext.errors import HubUnavailable, JHSSHError, KeyUnknown, ServerStopped, ServerUnreachable
+from jhssh_ext.errors import (
+    DatabaseUnavailable,
+    HubUnavailable,
+    JHSSHError,
+    KeyUnknown,
+    ServerStopped,
+    ServerUnreachable,
+    ShuttingDown,
+)
 from jhssh_ext.gateway.web.key_refresher import MAX_WAITING, KeyRefresher
 from jhssh_ext.login_names import UserServer
 
@@ -149,5 +157,73 @@ async def test_the_number_of_servers_is_bounded() -> None:
     refresher = KeyRefresher(keys.refresh, keys.expire, max_servers=2)
     assert [await refresher.changed(UserServer(f"user{number}")) for number in range(3)] == [True, True, False]
     assert await refresher.changed(UserServer("user0"))
+    assert UserServer("user2") not in keys.expired, "nothing has happened to what was not taken"
     await refresher.close()
+    assert not refresher._tasks
+    assert not refresher._work_of
+    assert not refresher._servers_of
+
+
+@pytest.mark.asyncio
+async def test_servers_of_one_user_take_no_room_of_others() -> None:
+    keys = Keys()
+    keys.gate.clear()
+    refresher = KeyRefresher(keys.refresh, keys.expire, interval=0, max_servers_per_user=3)
+    pushes = [refresher.changed(UserServer("bob", f"n{number}")) for number in range(50)]
+    assert (await asyncio.gather(*pushes)).count(True) == 3
+    assert await refresher.changed(ALICE)
+    assert len(keys.expired) == 4
+    keys.gate.set()
+    await until(lambda: not refresher._tasks)
+    assert await refresher.changed(UserServer("bob", "n49")), "there is room again"
+    await refresher.close()
+
+
+@pytest.mark.asyncio
+async def test_pushes_of_one_server_that_wait_to_be_taken_are_bounded() -> None:
+    keys = Keys()
+    gate = asyncio.Event()
+
+    async def expire(target: UserServer) -> None:
+        keys.expired.append(target)
+        await gate.wait()
+
+    refresher = KeyRefresher(keys.refresh, expire, interval=0)
+    pushes = [asyncio.create_task(refresher.changed(ALICE)) for _ in range(100)]
+    await until(lambda: sum(push.done() for push in pushes) >= 100 - len(keys.expired))
+    assert len(keys.expired) == MAX_WAITING + 1
+    gate.set()
+    assert (await asyncio.gather(*pushes)).count(True) == MAX_WAITING + 1
+    await until(lambda: not refresher._work_of)
+
+
+@pytest.mark.asyncio
+async def test_a_push_that_the_database_does_not_take_leaves_nothing_behind() -> None:
+    async def expire(target: UserServer) -> None:
+        raise DatabaseUnavailable
+
+    refresher = KeyRefresher(Keys().refresh, expire)
+    with pytest.raises(DatabaseUnavailable):
+        await refresher.changed(ALICE)
+    assert not refresher._work_of
+    assert not refresher._tasks
+
+
+@pytest.mark.asyncio
+async def test_a_push_during_the_end_touches_nothing_any_more() -> None:
+    keys = Keys()
+    gate = asyncio.Event()
+
+    async def expire(target: UserServer) -> None:
+        await gate.wait()
+
+    refresher = KeyRefresher(keys.refresh, expire)
+    late = asyncio.create_task(refresher.changed(ALICE))
+    await until(lambda: bool(refresher._work_of))
+    await refresher.close()
+    gate.set()
+    for push in (late, refresher.changed(ALICE)):
+        with pytest.raises(ShuttingDown):
+            await push
+    assert keys.calls == []
     assert not refresher._tasks

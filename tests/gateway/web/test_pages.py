@@ -1,11 +1,12 @@
-"""What all pages share: whom they answer, what a browser may do with them, login at the Hub, forms, what others wrote."""
+"""What all pages share: whom they answer and what, what a browser may do with them, login at the Hub, what others wrote."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import asyncssh
@@ -17,6 +18,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import create_signed_value
 
 from jhssh_ext.errors import HubUnavailable
+from jhssh_ext.gateway.authenticate.key_copies import Fetched, KeyCopies
 from jhssh_ext.gateway.authenticate.key_listing import KeyListing
 from jhssh_ext.gateway.authenticate.login import Login
 from jhssh_ext.gateway.authenticate.nonces import Nonces
@@ -27,9 +29,9 @@ from jhssh_ext.gateway.connect.hub_models import ServerModel, TokenModel, UserMo
 from jhssh_ext.gateway.database import Database, sqlite_url
 from jhssh_ext.gateway.observe.metrics import Metrics
 from jhssh_ext.gateway.web.app import Health, make_app
+from jhssh_ext.gateway.web.forms import Forms
 from jhssh_ext.gateway.web.hub_login import HubLogin
 from jhssh_ext.gateway.web.pages import Site
-from jhssh_ext.gateway.web.ssh_page import PURPOSE
 from jhssh_ext.gateway.web.ways_in import Door
 from jhssh_ext.login_names import UserServer
 from jhssh_ext.public_keys import PublicKey, parse_line
@@ -38,6 +40,8 @@ PREFIX = "/services/ssh/"
 ACCESS = frozenset({"access:services!service=ssh"})
 TOP_LEVEL = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 HOST_KEY = PublicKey("ssh-ed25519", b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(32))
+VIEW = {"view": "page"}
+ON_SSH_PAGE = "SSH page"
 KEY = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
 
 
@@ -73,6 +77,7 @@ class Pages:
     url: str
     site: Site
     hub: FakeHub
+    database: Database
     notes: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
 
     async def ask(
@@ -97,6 +102,14 @@ class Pages:
             raise_error=False,
         )
 
+    async def view(self, path: str = "", **keywords: Any) -> HTTPResponse:
+        """The page itself, once its only button is pressed."""
+        return await self.ask(path, form=VIEW, **keywords)
+
+    async def key(self, kind: str, page: str = ON_SSH_PAGE, user: str = "alice") -> str:
+        """What a form of this kind holds."""
+        return (await self.site.forms.issue(user, page)).key(kind)
+
 
 @pytest_asyncio.fixture
 async def pages(tmp_path: Path) -> AsyncIterator[Pages]:
@@ -107,7 +120,7 @@ async def pages(tmp_path: Path) -> AsyncIterator[Pages]:
     site = Site(
         hub=hub,
         login=login(),
-        nonces=Nonces(database),
+        forms=Forms(Nonces(database), b"x" * 32),
         user_keys=UserKeys(database),
         key_listing=KeyListing(database),
         sessions=sessions,
@@ -120,7 +133,7 @@ async def pages(tmp_path: Path) -> AsyncIterator[Pages]:
     server = HTTPServer(app)
     (listening,) = bind_sockets(0, "127.0.0.1")
     server.add_socket(listening)
-    yield Pages(f"http://127.0.0.1:{listening.getsockname()[1]}", site, hub, notes)
+    yield Pages(f"http://127.0.0.1:{listening.getsockname()[1]}", site, hub, database, notes)
     server.stop()
     await server.close_all_connections()
     await sessions.close()
@@ -129,6 +142,11 @@ async def pages(tmp_path: Path) -> AsyncIterator[Pages]:
 
 def text(response: HTTPResponse) -> str:
     return response.body.decode()
+
+
+def holds_a_form(response: HTTPResponse) -> bool:
+    """One that counts."""
+    return 'name="nonce"' in text(response) or 'data-key="' in text(response)
 
 
 NO_WINDOW = pytest.mark.parametrize(
@@ -146,13 +164,40 @@ NO_WINDOW = pytest.mark.parametrize(
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("path", ["", "admin", "keys/add", "login", "login/some-request"])
+@pytest.mark.parametrize("path", ["", "admin", "keys/add", "programs/revoke", "login", "login/some-request"])
 @NO_WINDOW
 async def test_only_a_window_gets_a_page(pages: Pages, path: str, headers: dict[str, str]) -> None:
-    answer = await pages.ask(path, user="admin", headers=headers)
-    assert answer.code == 403
-    assert "nonce" not in re.sub(r'nonce="[^"]*"', "", text(answer)), "but for those of style sheets"
-    assert "Set-Cookie" not in answer.headers
+    for answer in (await pages.ask(path, user="admin", headers=headers), await pages.view(path, user="admin", headers=headers)):
+        assert answer.code == 403
+        assert not holds_a_form(answer)
+        assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "path",
+    ["", "?done=added", "admin", "admin?search=x", "keys/add", "programs/revoke", "?done=revoked", "login", "login/some-request"],
+)
+async def test_what_a_get_gets_is_the_same_for_all_and_leads_to_the_page(pages: Pages, path: str) -> None:
+    await pages.site.user_keys.add("alice", "2026", parse_line(KEY + " me@laptop"), "page")
+    answers = [await pages.ask(path, user=user) for user in ("alice", "bob", "admin")]
+    assert {answer.code for answer in answers} == {200}
+    shown = {re.sub(r'nonce="[^"]*"', "", text(answer)) for answer in answers}
+    assert len(shown) == 1
+    assert not holds_a_form(answers[0])
+    assert "alice" not in shown.pop()
+    assert '<form method="post" class' in text(answers[0]), "to the same address"
+
+
+@pytest.mark.asyncio
+async def test_the_button_shows_the_page(pages: Pages) -> None:
+    await pages.site.user_keys.add("alice", "2026", parse_line(KEY + " me@laptop"), "page")
+    for path in ("", "?done=removed", "keys/add"):
+        answer = await pages.view(path)
+        assert answer.code == 200
+        assert holds_a_form(answer)
+        assert "me@laptop" in text(answer)
+        assert ("The key was removed" in text(answer)) == (path == "?done=removed")
 
 
 @pytest.mark.asyncio
@@ -164,8 +209,9 @@ async def test_who_is_no_window_is_left_without_the_code_of_a_login(pages: Pages
 
 
 @pytest.mark.asyncio
-async def test_a_page_is_sandboxed_and_framed_by_nobody(pages: Pages) -> None:
-    answer = await pages.ask()
+@pytest.mark.parametrize("ask", [Pages.ask, Pages.view])
+async def test_a_page_is_sandboxed_and_framed_by_nobody(pages: Pages, ask: Callable[[Pages], Awaitable[HTTPResponse]]) -> None:
+    answer = await ask(pages)
     assert answer.code == 200
     rules = dict(rule.split(" ", 1) for rule in answer.headers["Content-Security-Policy"].split("; "))
     assert rules["sandbox"] == "allow-forms allow-scripts"
@@ -177,10 +223,7 @@ async def test_a_page_is_sandboxed_and_framed_by_nobody(pages: Pages) -> None:
     assert f'nonce="{source[1]}"' in text(answer)
     assert answer.headers["X-Frame-Options"] == "DENY"
     assert answer.headers["Cache-Control"] == "no-store"
-    assert (await pages.ask()).headers["Content-Security-Policy"] != answer.headers["Content-Security-Policy"]
-    admin = (await pages.ask("admin", user="admin")).headers["Content-Security-Policy"]
-    assert "sandbox allow-forms;" in admin
-    assert "script-src 'none'" in admin
+    assert (await ask(pages)).headers["Content-Security-Policy"] != answer.headers["Content-Security-Policy"]
 
 
 @pytest.mark.asyncio
@@ -193,6 +236,17 @@ async def test_who_is_not_logged_in_is_sent_to_the_hub(pages: Pages) -> None:
     (cookie,) = answer.headers.get_list("Set-Cookie")
     assert {"HttpOnly", "Secure", "SameSite=None", f"Path={PREFIX}"} <= set(cookie.split("; "))
     assert pages.site.login.get_next_url(state) == PREFIX + "?done=added"
+
+
+@pytest.mark.asyncio
+async def test_a_form_of_a_login_that_has_ended_leads_to_the_page_and_one_without_a_cookie_nowhere(pages: Pages) -> None:
+    for form in (VIEW, {"public_key": KEY, "nonce": await pages.key("keys/add")}):
+        answer = await pages.ask("keys/add?x=y", user="gone", form=form)
+        assert (answer.code, answer.headers["Location"]) == (303, PREFIX + "keys/add?x=y")
+        answer = await pages.ask("keys/add", user="", form=form)
+        assert answer.code == 403
+        assert "Allow cookies" in text(answer)
+    assert await pages.site.user_keys.list("alice", "2026") == []
 
 
 @pytest.mark.asyncio
@@ -229,28 +283,30 @@ async def test_a_hub_that_does_not_answer_is_named(pages: Pages) -> None:
 
 @pytest.mark.asyncio
 async def test_the_admin_page_is_for_admins_and_who_has_the_scope(pages: Pages) -> None:
-    assert (await pages.ask("admin")).code == 403
-    assert (await pages.ask("admin", user="admin")).code == 200
-    nonce = await pages.site.nonces.make("alice", "admin page")
+    assert (await pages.view("admin")).code == 403
+    assert (await pages.view("admin", user="admin")).code == 200
+    nonce = await pages.key("admin/connections/end", "admin page")
     assert (await pages.ask("admin/connections/end", form={"nonce": nonce, "session": "x", "user": "bob"})).code == 403
     object.__setattr__(pages.site, "admin_scope", "custom:jhssh:admin")
-    assert (await pages.ask("admin")).code == 403
+    assert (await pages.view("admin")).code == 403
     pages.hub.scopes = ACCESS | {"custom:jhssh:admin"}
-    assert (await pages.ask("admin")).code == 200
+    assert (await pages.view("admin")).code == 200
 
 
 @pytest.mark.asyncio
 async def test_a_form_works_once_for_its_user_and_purpose(pages: Pages) -> None:
-    make = pages.site.nonces.make
-    wrong = ["", "x" * 43, "x" * 5000, await make("bob", PURPOSE), await make("alice", "admin page")]
+    right = await pages.key("keys/add")
+    nonce, _, key = right.partition(".")
+    wrong = ["", "x" * 43, "x" * 5000, "ä.ä", nonce, f"{nonce}.", key, f"{nonce}.{key[:-1]}", f"{'x' * 43}.{key}"]
+    wrong += [await pages.key("keys/add", user="bob"), await pages.key("keys/add", "admin page"), await pages.key("keys/remove")]
     for nonce in wrong:
         answer = await pages.ask("keys/add", form={"public_key": KEY, "nonce": nonce})
         assert answer.code == 403, nonce
     assert await pages.site.user_keys.list("alice", "2026") == []
-    right = {"public_key": KEY + " me@laptop", "nonce": await make("alice", PURPOSE)}
-    answer = await pages.ask("keys/add", form=right)
+    form = {"public_key": KEY + " me@laptop", "nonce": right}
+    answer = await pages.ask("keys/add", form=form)
     assert (answer.code, answer.headers["Location"]) == (303, PREFIX + "?done=added#keys")
-    assert (await pages.ask("keys/add", form=right)).code == 403
+    assert (await pages.ask("keys/add", form=form)).code == 403
     assert [event for event, _ in pages.notes] == ["key added"]
 
 
@@ -267,24 +323,24 @@ async def test_others_keys_and_connections_are_out_of_reach(pages: Pages) -> Non
         ("keys/remove", {"fingerprint": key.fingerprint}),
         ("keys/renew", {"fingerprint": key.fingerprint}),
     ):
-        nonce = await pages.site.nonces.make("alice", PURPOSE)
+        nonce = await pages.key(path)
         assert (await pages.ask(path, form={**form, "nonce": nonce})).code == 404, path
     assert ended == []
     assert len(await pages.site.user_keys.list("bob", "2026")) == 1
-    assert "192.0.2.1" not in text(await pages.ask())
+    assert "192.0.2.1" not in text(await pages.view())
 
 
 @pytest.mark.asyncio
 async def test_what_others_wrote_is_text(pages: Pages) -> None:
     login_ = Login(UserServer("<b>eve</b>", "\x1b[31mx"), "password", "", '"><script>1</script>', may_start=True)
     await pages.site.sessions.opened(login_, lambda _: None, lambda: (0, 1234567))
-    shown = text(await pages.ask("admin", user="admin"))
+    shown = text(await pages.view("admin", user="admin"))
     assert "&lt;b&gt;eve&lt;/b&gt;" in shown
     assert "<script>1" not in shown
     assert "\x1b" not in shown
     assert "1.2 MB" in shown
-    page = text(await pages.ask("?done=<script>"))
-    assert "<script>" not in page
+    for page in (await pages.ask("?done=<script>"), await pages.view("?done=<script>")):
+        assert "<script>" not in text(page)
 
 
 @pytest.mark.asyncio
@@ -300,12 +356,53 @@ async def test_a_theme_is_remembered_and_nothing_else(pages: Pages) -> None:
 
 
 @pytest.mark.asyncio
-async def test_style_sheet_and_script_are_for_everybody(pages: Pages) -> None:
-    for name in ("page.css", "page.js"):
-        answer = await pages.ask(f"static/{name}", user="", headers={})
-        assert answer.code == 200
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+async def test_the_style_sheet_is_for_everybody(pages: Pages) -> None:
+    answer = await pages.ask("static/page.css", user="", headers={})
+    assert answer.code == 200
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert (await pages.ask("static/../pages.py", user="", headers={})).code in (403, 404)
+
+
+@pytest.mark.asyncio
+async def test_many_keys_are_added_all_or_none_and_too_many_are_not_looked_at(pages: Pages) -> None:
+    def line() -> str:
+        return asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
+
+    for lines, code, count in (([line(), "nonsense"], 422, 0), ([line(), line()], 303, 2), (["x"] * 101, 422, 2)):
+        answer = await pages.ask("keys/add", form={"public_key": "\n".join(lines), "nonce": await pages.key("keys/add")})
+        assert answer.code == code
+        assert len(await pages.site.user_keys.list("alice", "2026")) == count
+    assert "Too many keys" in text(answer)
+
+
+@pytest.mark.asyncio
+async def test_what_a_server_lists_that_is_no_key_breaks_no_page(pages: Pages) -> None:
+    good, odd = parse_line(KEY), PublicKey("ssh-ed25519", b"\0\0\0")
+    copies = KeyCopies(pages.database, "server")
+    await copies.store(UserServer("alice"), Fetched(frozenset({good, odd}), "1", "2026"), asked=1.0, changes=0)
+    answer = await pages.view()
+    assert answer.code == 200
+    assert good.fingerprint in text(answer)
+
+
+@pytest.mark.asyncio
+async def test_where_keys_of_the_page_open_nothing_it_offers_none(pages: Pages) -> None:
+    await pages.site.user_keys.add("alice", "2026", parse_line(KEY + " me@laptop"), "page")
+    object.__setattr__(pages.site, "keeps_keys", False)
+    shown = text(await pages.view())
+    assert "Add a public key" not in shown
+    assert "me@laptop" not in shown
+    answer = await pages.ask("keys/add", form={"public_key": KEY, "nonce": await pages.key("keys/add")})
+    assert answer.code == 404
+
+
+@pytest.mark.asyncio
+async def test_a_key_that_is_renewed_is_in_the_audit_log(pages: Pages) -> None:
+    key = parse_line(KEY)
+    await pages.site.user_keys.add("alice", "2026", key, "page")
+    form = {"fingerprint": key.fingerprint, "nonce": await pages.key("keys/renew")}
+    assert (await pages.ask("keys/renew", form=form)).code == 303
+    assert pages.notes == [("key renewed", {"user": "alice", "fingerprint": key.fingerprint})]
 
 
 def test_a_login_may_be_finished_by_another_gateway() -> None:

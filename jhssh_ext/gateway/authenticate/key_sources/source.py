@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 
 from ....login_names import UserServer
 from ....public_keys import PublicKey
@@ -30,6 +31,10 @@ class KeySource(ABC):
         ``created``: UserModel.created of the user; keys of an earlier user of that name count for nothing and are forgotten.
         Empty: nobody has asked the Hub yet, so that the answer opens nothing.
         """
+
+    async def held(self, target: UserServer, keys: Collection[PublicKey]) -> set[PublicKey]:
+        """Which of the keys, that may be many, count for this user server now? Asks nobody."""
+        return {key for key in keys if await self.holds(target, key, may_fetch=False)}
 
     @abstractmethod
     async def forget_user(self, user: str, but: str = "") -> None:

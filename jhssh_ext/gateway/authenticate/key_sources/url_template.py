@@ -6,6 +6,7 @@ Whoever has that name there has the keys: it is for Hubs whose users are those o
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -50,6 +51,9 @@ class URLTemplateKeys(KeySource):
 
     async def holds(self, target: UserServer, key: PublicKey, *, may_fetch: bool, created: str = "") -> bool:
         return await self.cache.holds(UserServer(target.user), key, may_fetch=may_fetch, created=created)
+
+    async def held(self, target: UserServer, keys: Collection[PublicKey]) -> set[PublicKey]:
+        return await self.cache.held(UserServer(target.user), keys)
 
     async def forget_user(self, user: str, but: str = "") -> None:
         await self.cache.forget_user(user, but)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ....login_names import UserServer
 from ....public_keys import PublicKey
 from ..key_cache import KeyCache
@@ -22,6 +24,9 @@ class UserServerKeys(KeySource):
 
     async def holds(self, target: UserServer, key: PublicKey, *, may_fetch: bool, created: str = "") -> bool:
         return await self.cache.holds(target, key, may_fetch=may_fetch, created=created)
+
+    async def held(self, target: UserServer, keys: Collection[PublicKey]) -> set[PublicKey]:
+        return await self.cache.held(target, keys)
 
     async def still_holds(self, target: UserServer, key: PublicKey, spawn: str) -> bool:
         """Now that the user server runs as ``spawn``: is the key in its live key store? Raises what a fetch raises.

@@ -93,6 +93,7 @@ def upgrade() -> None:
         sa.Column("source", sa.String(length=32), nullable=False),
         sa.Column("added", sa.Float(), nullable=False),
         sa.Column("renewed", sa.Float(), nullable=False),
+        sa.Column("announced", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("user_name", "fingerprint"),
     )
 
