@@ -17,7 +17,7 @@ from ..conformance.through_gateway import through_gateway
 from .ways import way
 
 pytestmark = pytest.mark.slow
-WAYS = ["node", "node-https", "node-base_url", "node-subdomains", "python-base_url", "node-websocat", "python-websocat"]
+WAYS = ["node", "node-https", "node-base_url", "node-subdomains", "node-websocat"]
 
 
 @pytest.fixture(scope="module", params=WAYS)

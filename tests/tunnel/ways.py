@@ -75,7 +75,7 @@ def way(name: str, folder: Path, node_proxy: Path | None) -> Iterator[Way]:
 
 def _websocat(hub: Hub) -> str:
     """As docs/users.md has it."""
-    return f"{Path(sys.executable).with_name('websocat')} --binary {tunnel_url(hub)}"
+    return f"{Path(sys.executable).with_name('websocat')} --binary --no-async-stdio --ping-interval 30 {tunnel_url(hub)}"
 
 
 def _under_a_base_url(hub: Hub) -> None:
