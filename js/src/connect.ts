@@ -39,9 +39,9 @@ export function tunnelOf(url: string | undefined): URL | null {
   return url && /^wss?:\/\/(\[[\da-f:]+\]|[\w.-]+)(:\d{1,5})?(\/[\w.~%/-]*)?$/i.test(url) ? new URL(url) : null;
 }
 
-/** What brings ssh to a WebSocket; % begins a token in ssh_config(5). */
+/** What brings ssh to a WebSocket; % begins a token in ssh_config(5). With asynchronous standard input websocat 1.13 stalls. */
 function proxyCommand(target: ITarget): string {
-  return `websocat --binary ${target.tunnel}`.replace(/%/g, '%%');
+  return `websocat --binary --no-async-stdio ${target.tunnel}`.replace(/%/g, '%%');
 }
 
 /** What sets up the `jhssh` command, a line each; empty where it would not find the gateway. */

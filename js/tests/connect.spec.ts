@@ -75,7 +75,7 @@ describe('through a tunnel', () => {
   });
 
   it('ssh has a program that brings it there', () => {
-    const proxy = 'websocat --binary wss://hub.example.org/a%%20b/services/ssh/tunnel';
+    const proxy = 'websocat --binary --no-async-stdio wss://hub.example.org/a%%20b/services/ssh/tunnel';
     expect(connect.sshCommand(through)).toBe(`ssh -o 'ProxyCommand=${proxy}' alice+gpu@hub.example.org`);
     expect(connect.sshCommand({ ...through, login: 'a b' })).toBe(
       `ssh -o 'ProxyCommand=${proxy}' -l 'a b' hub.example.org`

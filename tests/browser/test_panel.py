@@ -209,8 +209,8 @@ def test_where_the_port_is_closed_the_way_is_https(lab: OpenLab, ada: User) -> N
     text = it.panel.inner_text()
     assert "Here SSH goes through HTTPS" in text
     assert f"jhssh login {ada.hub.url}/\n" in text
-    assert f"ssh -o 'ProxyCommand=websocat --binary {tunnel}' ada@127.0.0.1" in text
-    assert f"  ProxyCommand websocat --binary {tunnel}" in text
+    assert f"ssh -o 'ProxyCommand=websocat --binary --no-async-stdio {tunnel}' ada@127.0.0.1" in text
+    assert f"  ProxyCommand websocat --binary --no-async-stdio {tunnel}" in text
     assert "sftp ada.127.0.0.1" in text
     assert ada.hub.gateway is not None
     assert str(ada.hub.gateway.ssh_port) not in text

@@ -218,14 +218,15 @@ def test_the_page_shows_the_way_over_443_where_the_port_is_closed(person: Someon
     alice.page.goto(f"{site.hub.url}/services/ssh/")
     expect(alice.page.get_by_text(f"ssh -p {site.page_gateway.ssh_port} alice@127.0.0.1", exact=True)).to_be_visible()
     alice.page.get_by_text("From networks that let nothing but HTTPS out").click()
-    expect(alice.page.get_by_text(re.compile("^ssh -o 'ProxyCommand=websocat --binary " + re.escape(tunnel)))).to_be_visible()
+    proxy = f"websocat --binary --no-async-stdio {tunnel}"
+    expect(alice.page.get_by_text(re.compile("^ssh -o 'ProxyCommand=" + re.escape(proxy)))).to_be_visible()
     with site.another("c.Gateway.ssh_published = False\n") as behind:
         site.balancer.targets = [behind.http_port]
         try:
             alice.page.goto(f"{site.hub.url}/services/ssh/")
             shoot(alice.page, "ssh-page-443")
             assert Axe().run(alice.page).violations_count == 0
-            command = f"ssh -o 'ProxyCommand=websocat --binary {tunnel}' alice@127.0.0.1"
+            command = f"ssh -o 'ProxyCommand={proxy}' alice@127.0.0.1"
             expect(alice.page.get_by_role("row").filter(has_text="default server")).to_contain_text(command)
             expect(alice.page.get_by_text(f"jhssh login {site.hub.url}/")).to_be_visible()
             expect(alice.page.get_by_text(str(behind.ssh_port))).to_have_count(0)

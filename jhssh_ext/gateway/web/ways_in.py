@@ -71,8 +71,8 @@ class Door:
 
     @property
     def _proxy(self) -> str:
-        """For ssh_config(5), where % begins a token."""
-        return f"websocat --binary {self.tunnel}".replace("%", "%%")
+        """For ssh_config(5), where % begins a token. With asynchronous standard input websocat 1.13 stalls now and then."""
+        return f"websocat --binary --no-async-stdio {self.tunnel}".replace("%", "%%")
 
     def _config(self, alias: str, name: str) -> str:
         port = "" if self.port == 22 else f"    Port {self.port}\n"

@@ -131,7 +131,7 @@ async def test_the_way_through_https_is_shown_and_where_the_port_is_closed_alone
     door = Door("hub.example.org", 22, HOST_KEY, "+", published, TUNNEL)
     object.__setattr__(pages.site, "door", door)
     shown, got = text(await pages.view()), text(await pages.ask())
-    way = f"websocat --binary {TUNNEL}"
+    way = f"websocat --binary --no-async-stdio {TUNNEL}"
     assert way in shown
     assert ("ssh alice@hub.example.org" in shown) is published
     assert ("ssh-copy-id" in shown) is published

@@ -81,7 +81,7 @@ def test_through_the_tunnel(tmp_path: Path) -> None:
         done = subprocess.run(["ssh", "-G", *arguments], capture_output=True, text=True, check=True, timeout=20)
         said = set(done.stdout.splitlines())
         assert {"hostname hub.example.org", "port 22", "user alice+gpu"} <= said
-        assert f"proxycommand websocat --binary {TUNNEL.replace('%', '%%')}" in said
+        assert f"proxycommand websocat --binary --no-async-stdio {TUNNEL.replace('%', '%%')}" in said
     published = Door("hub.example.org", 2222, KEY, "+", True, TUNNEL).way_to(UserServer("alice"))
     assert published is not None
     assert "ProxyCommand" not in published.ssh + published.config
