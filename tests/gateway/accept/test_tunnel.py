@@ -23,6 +23,9 @@ from jhssh_ext.tunnel import MAX_FRAME, join_client
 
 from ...harness.raw_websocket import BINARY, RawWebSocket
 from .conftest import ALICE, TOKEN, Door
+from .test_browser_prompt import Browser, Terminal, browser
+
+__all__ = ["browser"]
 
 pytestmark = pytest.mark.asyncio
 PATIENCE = 10.0
@@ -124,6 +127,24 @@ async def test_who_comes_past_the_proxies_claims_no_address(tunnel_door: TunnelD
     async with await tunnel_door.login({"X-Forwarded-For": "203.0.113.9"}):
         (login,) = tunnel_door.door.record.logins
     assert login.address == ""
+
+
+@pytest.mark.parametrize("through", [True, False])
+async def test_an_approval_says_whether_its_address_is_a_proxys_word(
+    tunnel_door: TunnelDoor, browser: Browser, through: bool
+) -> None:
+    terminal = Terminal()
+    options = {"client_factory": lambda: terminal, "preferred_auth": ["keyboard-interactive"]}
+    headers = {"X-Forwarded-For": "203.0.113.9"}
+    connecting = asyncio.create_task(
+        tunnel_door.login(headers, **options) if through else tunnel_door.door.connect("alice", **options)
+    )
+    await asyncio.wait_for(terminal.asked.wait(), PATIENCE)
+    request = await browser.claim(terminal)
+    assert (request.address, request.by_proxy) == (("203.0.113.9", True) if through else ("127.0.0.1", False))
+    await browser.login.approvals.deny("alice", request.id)
+    with pytest.raises(asyncssh.DisconnectError, match="APPROVAL_DENIED"):
+        await connecting
 
 
 async def test_tunnels_count_as_connections_of_their_address(tunnel_door: TunnelDoor) -> None:
