@@ -57,7 +57,7 @@ class UserKey(Base):
     renewed: Mapped[float] = mapped_column(Float)
     """when it was added, or last confirmed in the browser (key_max_age)"""
     announced: Mapped[bool] = mapped_column(Boolean)
-    """was the user told at a login, as one is of keys that were not added on the page"""
+    """was the user told at a login without a key, as one is of keys that were not added on the page"""
 
 
 class KeyUse(Base):

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from ...errors import HubUnavailable, KeyDuplicate, KeyTooMany
@@ -181,27 +181,25 @@ class UserKeys:
         await self._database.run(lambda session: upsert(session, KeyUse, [row]))
 
     async def announce(self, user: str, fingerprint: str) -> Sequence[PageKey]:
-        """Keys that were not added on the page and that the user was not told of yet, who comes in by ``fingerprint``, or
-        without a key. To be asked before :meth:`used` is told.
+        """Keys that were not added on the page, and are news to who comes in by the key ``fingerprint``, or without one (empty).
 
-        Not the very key, whose holder may be the one who had it added. Who comes in by another of these keys may be that one as
-        well: they are told what is new since they used it last, and nothing counts as told.
+        News since that key was used last: so :meth:`used` is to be told later. Who comes in without a key, or with one that was
+        never used, is told what nobody who came in without a key was told before. So whoever has keys added that are not theirs
+        may come in as often and as they like: the holder of another key is told all the same. Nobody is told of their own key.
         """
-        new = (UserKey.user == user, UserKey.announced.is_(False))
-        if not (await self._database.select(select(UserKey.fingerprint).where(*new, UserKey.fingerprint != fingerprint)))[0]:
-            return []
 
         def work(session: Session) -> list[PageKey]:
-            rows = list(session.scalars(select(UserKey).where(*new).order_by(UserKey.added).with_for_update()))
-            others = [row for row in rows if row.fingerprint != fingerprint]
-            if len(others) < len(rows):
-                use = session.get(KeyUse, (user, fingerprint))
-                return [self._shown(row, None) for row in others if use is None or row.added > use.used]
-            for row in others:
-                row.announced = True
-            return [self._shown(row, None) for row in others]
+            last = session.scalar(select(KeyUse.used).where(KeyUse.user == user, KeyUse.fingerprint == fingerprint))
+            new = UserKey.announced.is_(False) if last is None else UserKey.added >= last
+            others = (UserKey.user == user, UserKey.source != "page", UserKey.fingerprint != fingerprint)
+            rows = session.scalars(select(UserKey).where(*others, new).order_by(UserKey.added, UserKey.fingerprint))
+            return [self._shown(row, None) for row in rows]
 
-        return await self._database.run(work)
+        found = await self._database.read(work)
+        if found and not fingerprint:
+            told = (UserKey.user == user, UserKey.fingerprint.in_([key.fingerprint for key in found]))
+            await self._database.run(lambda session: session.execute(update(UserKey).where(*told).values(announced=True)))
+        return found
 
     async def _tell(self, user: str, gone: Collection[str]) -> None:
         if gone:
