@@ -15,7 +15,7 @@ PANEL = jhssh_ext/labextension
 ENVIRONMENT = $(if $(wildcard .venv/.installed),.venv/.installed,.venv/.demo-installed)
 JLPM = cd js && PATH="$(CURDIR)/.venv/bin:$$PATH" jlpm
 
-.PHONY: help install panel demo bench bench-tunnel test lint lint-panel test-panel format system-packages clean
+.PHONY: help install panel demo bench bench-sidecar bench-tunnel test lint lint-panel test-panel format system-packages clean
 
 help:
 	@echo "make install  .venv with everything for development, .venv-hub5 with JupyterHub 5.5"
@@ -25,6 +25,7 @@ help:
 	@echo "make lint     the checks alone"
 	@echo "make bench    a rebuild of the key cache for ten thousand user servers, and logins meanwhile"
 	@echo "make bench-tunnel  1 GB each way, logins and a reader that stops, through the Hub's proxy against TCP"
+	@echo "make bench-sidecar  how much later a pod is ready for its sidecar, on the cluster of KUBECONFIG"
 	@echo "make format   what the linter can mend by itself"
 	@echo "make clean    remove what was made here"
 
@@ -86,6 +87,9 @@ bench: .venv/.installed
 
 bench-tunnel: .venv/.installed
 	.venv/bin/python -m bench.tunnel
+
+bench-sidecar: .venv/.installed
+	.venv/bin/python -m pytest -s tests/kubernetes/bench_start.py
 
 lint: .venv/.installed
 	.venv/bin/ruff check $(SOURCES)

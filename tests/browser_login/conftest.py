@@ -146,7 +146,7 @@ class Terminal:
 
     def is_refused(self, code: str) -> str:
         """With this error; what it showed before."""
-        self.ssh.expect(re.escape(f"[{code}]"), timeout=30)
+        self.ssh.expect(re.escape(f"[{code}]"), timeout=60)
         shown = str(self.ssh.before)
         self.ssh.expect(pexpect.EOF, timeout=30)
         self.ssh.wait()
@@ -167,10 +167,11 @@ class Person:
         return f"{self.hub.url}/services/ssh/login"
 
     def types(self, code: str) -> None:
-        """Opens the link and types the code."""
+        """Opens the link, types the code, and has the answer."""
         self.page.goto(self.link)
         self.page.get_by_label("Code").fill(code)
-        self.page.get_by_role("button", name="Continue").click()
+        with self.page.expect_navigation():
+            self.page.get_by_role("button", name="Continue").click()
 
     def presses(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()

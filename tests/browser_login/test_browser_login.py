@@ -209,11 +209,12 @@ def test_from_another_address_no_key_is_remembered(person: Someone, terminal: So
     expect(alice.page.locator("#number")).to_be_visible()
     expect(alice.page.get_by_role("radio")).to_have_count(0)
     alice.page.goto(request)
+    expect(alice.page.get_by_role("status")).to_contain_text("The number was shown once")
     expect(alice.page.get_by_role("radio")).to_have_count(0)
 
 
 def test_it_expires(person: Someone, terminal: Somewhere, site: Site) -> None:
-    with site.another("c.Gateway.approval_timeout = 10\n") as hasty:
+    with site.another("c.Gateway.approval_timeout = 20\n") as hasty:
         alice, late, later = person("alice"), terminal("alice", gateway=hasty), terminal("alice", gateway=hasty)
         codes = [late.code(), later.code()]
         alice.types(codes[0])

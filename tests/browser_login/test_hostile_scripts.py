@@ -87,6 +87,7 @@ def test_a_script_of_another_server_takes_no_login_to_bobs_browser(site: Site, p
     place = start_evil_server(site.hub)
     alice = person("alice")
     alice.page.goto(alice.link)
+    expect(alice.page.get_by_label("Code")).to_be_visible()
     alice.page.goto(place)
     url, text = alice.page.evaluate(AUTHORIZE)
     assert "code=" not in url

@@ -85,7 +85,7 @@ def test_no_lie_about_keys_counts_and_nothing_of_anyone_is_sent(
             alice.push_and_wait()
             kind, seconds = probed(any_hub, user, a_key, f"127.0.1.{number}")
             assert kind == raw_ssh.FAILURE, mode
-            assert seconds < 1.5, (mode, seconds)
+            assert seconds < 2.5, (mode, seconds)  # on a busy machine it takes a floor more; its server would hold it for ten
         assert works(bob, BOB)
     finally:
         listener.shutdown(socket.SHUT_RDWR)  # close() alone does not wake who waits in accept()

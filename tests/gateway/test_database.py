@@ -45,6 +45,8 @@ async def test_migrations_make_what_the_tables_say(url: str) -> None:
 async def test_gateways_that_start_at_once_migrate_once(url: str) -> None:
     databases = [Database(url) for _ in range(3)]
     await asyncio.gather(*(database.migrate() for database in databases))
+    versions = await databases[0].read(lambda session: session.scalars(text("SELECT version_num FROM alembic_version")).all())
+    assert len(versions) == 1, "one row, whoever wrote it"
     for database in databases:
         await database.close()
 

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from .hub import ROOT, Hub
 
 SHOTS = ROOT / "screenshots"
+PATIENCE = 60_000
+"""Milliseconds a window may take for one step: what waits for something is to fail only where it never comes."""
 
 
 @contextmanager
@@ -24,6 +26,7 @@ def running() -> Iterator[Browser]:
     if program is None:
         pytest.skip("no chromium here (Debian: apt-get install chromium)")
     arguments = ["--disable-gpu", "--disable-dev-shm-usage", *([] if os.geteuid() else ["--no-sandbox"])]
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
         yield browser
@@ -33,7 +36,7 @@ def running() -> Iterator[Browser]:
 def log_in(browser: Browser, hub: Hub, user: str, **options: Any) -> Page:
     """A window of a profile of its own; ``options`` as Browser.new_context takes them. The caller closes ``page.context``."""
     context: BrowserContext = browser.new_context(locale="en-US", **options)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.goto(f"{hub.url}/hub/login?next=%2Fhub%2Ftoken")
     page.fill("input[name=username]", user)
@@ -44,7 +47,9 @@ def log_in(browser: Browser, hub: Hub, user: str, **options: Any) -> Page:
 
 
 def shoot(page: Page, name: str) -> None:
-    """The whole page in both themes, for a person to look at."""
+    """The whole page in both themes, for a person to look at. Of a page that is about to go Chromium makes none, and hangs: the
+    caller waits for something on it first.
+    """
     SHOTS.mkdir(exist_ok=True)
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]

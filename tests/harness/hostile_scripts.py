@@ -81,7 +81,7 @@ SUBMIT = """([url, fields]) => {
 REGISTER = """async script => {
   const registration = await navigator.serviceWorker.register(script, {scope: "/"});
   await navigator.serviceWorker.ready;
-  for (let i = 0; i < 100 && !navigator.serviceWorker.controller; i++) await new Promise(done => setTimeout(done, 50));
+  for (let i = 0; i < 600 && !navigator.serviceWorker.controller; i++) await new Promise(done => setTimeout(done, 50));
   return [registration.scope, Boolean(navigator.serviceWorker.controller)];
 }"""
 TAKEN = """() => new Promise(done => {

@@ -96,6 +96,7 @@ def test_a_service_worker_for_the_whole_origin_reads_no_page(
 ) -> None:
     page = window("evil-alice")
     page.goto(ssh_page(hub))
+    expect(page.get_by_label("Add a public key")).to_be_visible()
     come_between(page, places["bob"], by=by)
     page.goto(ssh_page(hub))
     if opens:
@@ -123,6 +124,7 @@ def test_a_service_worker_that_keeps_a_form_back_has_nothing_to_send_in_its_plac
     """It sees alice's form on its way, before its nonce is used up."""
     page = window("evil-alice")
     page.goto(ssh_page(hub))
+    expect(page.get_by_label("Add a public key")).to_be_visible()
     come_between(page, places["bob"], by="swap", key=keys[1].public)
     page.goto(ssh_page(hub))
     page.get_by_label("Add a public key").fill(keys[0].public)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from ..harness.chromium import PATIENCE
 from ..harness.hostile_scripts import FETCHES, OPENED, SUBMIT, holds_secrets, start_evil_server
 from ..harness.hub import Hub, request
 from ..harness.ssh import KeyPair
@@ -54,7 +55,7 @@ def domains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Domains]:
 @pytest.fixture
 def alice(domains: Domains, chromium: Browser) -> Iterator[Page]:
     context = chromium.new_context(locale="en-US")
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.goto(f"http://{domains.host}/hub/login?next=%2Fhub%2Ftoken")
     page.fill("input[name=username]", "sub-alice")
@@ -80,6 +81,7 @@ def test_the_page_works_and_leads_to_the_hub(alice: Page, domains: Domains, keys
 
 def test_scripts_of_another_server_read_nothing_and_add_nothing(alice: Page, domains: Domains, keys: list[KeyPair]) -> None:
     alice.goto(domains.ssh_page)
+    expect(alice.get_by_label("Add a public key")).to_be_visible()
     alice.goto(f"http://bob.{domains.host}/user/bob/evil")
     for url, options, status, text in alice.evaluate(FETCHES, [domains.ssh_page + path for path in PATHS]):
         assert status == 0, (url, options)

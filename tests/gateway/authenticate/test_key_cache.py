@@ -357,8 +357,8 @@ async def test_known_keys_pushes_and_refreshes_do_not_wait_behind_strangers(sqli
     assert flood.asked == 11, "there is room again"
 
 
-@pytest.mark.asyncio
-async def test_a_known_key_overtakes_a_stranger_who_waits_to_ask_the_same_server(sqlite: Database) -> None:
+async def strangers_wait_for_alice(sqlite: Database) -> Flood:
+    """One asks nobody's server and holds the only place of strangers; another waits to ask alice's, whose copy is old."""
     flood = Flood(Stores(sqlite), max_strange_fetches=1)
     await flood.cache.refresh(ALICE)
     flood.stores.now += OLD
@@ -366,6 +366,12 @@ async def test_a_known_key_overtakes_a_stranger_who_waits_to_ask_the_same_server
     await settle(lambda: flood.asked == 1)
     flood.ask(ALICE)
     await settle(lambda: ALICE in flood.cache._running)
+    return flood
+
+
+@pytest.mark.asyncio
+async def test_a_known_key_overtakes_a_stranger_who_waits_to_ask_the_same_server(sqlite: Database) -> None:
+    flood = await strangers_wait_for_alice(sqlite)
     assert await asyncio.wait_for(flood.cache.holds(ALICE, KEY, may_fetch=True), 5)
     assert len(flood.stores.asked) == 2
     assert not flood.asking[1].done()
@@ -386,13 +392,7 @@ async def test_names_of_one_user_do_not_take_all_the_places_of_strangers(sqlite:
 
 @pytest.mark.asyncio
 async def test_closing_ends_strangers_who_wait(sqlite: Database) -> None:
-    flood = Flood(Stores(sqlite), max_strange_fetches=1)
-    await flood.cache.refresh(ALICE)
-    flood.stores.now += OLD
-    flood.ask(UserServer("nobody"))
-    await settle(lambda: flood.asked == 1)
-    flood.ask(ALICE)
-    await settle(lambda: ALICE in flood.cache._running)
+    flood = await strangers_wait_for_alice(sqlite)
     await flood.cache.refresh(ALICE)
     await asyncio.wait_for(flood.cache.close(), 5)
     for task in flood.asking:
