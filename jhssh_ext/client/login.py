@@ -125,16 +125,16 @@ def _approved(hub: hubs.Hub, browser: bool) -> tuple[hubs.Hub, str, Me]:
     request, code, link = field(asked, "request", str), field(asked, "code", str), field(asked, "link", str)
     if not HANDLE.fullmatch(request):
         raise Failure("The hub's answer makes no sense to this version of jhssh (request). Update it.")
+    if _site(link) is None or _site(link) not in (_site(hub.service), _site(hub.url)):
+        raise Failure(
+            f"{hub.url} sends you to the login page of another site: {printable(link, 500)}. If that is your hub, log in there. "
+            "If not, do not approve anything: somebody wants to get at your servers."
+        )
     lasts = min(seconds(asked.get("expires_in")) or 300.0, MAX_WAIT)
     interval = min(max(seconds(asked.get("interval")) or 1.0, MIN_INTERVAL), MAX_INTERVAL)
     note(f"\n  Open   {printable(link, 500)}\n  Type   {printable(code, 40)}\n")
     note("and approve there what you started here. Never type a code that somebody sent you.")
-    if (
-        browser
-        and _has_screen()
-        and urlsplit(link).scheme in ("https", "http")
-        and urlsplit(link).netloc == urlsplit(hub.service).netloc
-    ):
+    if browser and _has_screen():
         import webbrowser
 
         webbrowser.open(link)
@@ -143,6 +143,12 @@ def _approved(hub: hubs.Hub, browser: bool) -> tuple[hubs.Hub, str, Me]:
     if not TOKEN.fullmatch(token):
         raise Failure("The hub's answer makes no sense to this version of jhssh (token). Update it.")
     return hub, token, Gateway(hub, token).me()
+
+
+def _site(url: str) -> tuple[str, str] | None:
+    """Scheme, and host with the port. A hub that passes a login on to another one would get the token that is approved there."""
+    found = re.match(r"(https?)://([^/?#@\\\s]+)(?:/|$)", url)
+    return (found[1], found[2].lower().removesuffix(":443" if found[1] == "https" else ":80")) if found else None
 
 
 def _asked(hub: hubs.Hub) -> tuple[hubs.Hub, Client, dict[str, object]]:
@@ -215,7 +221,7 @@ def _retry_after(answer: Answer, interval: float) -> float:
 
 
 def _asked_number() -> str:
-    """What the browser shows: it is at another address than this terminal, so the approval alone does not count."""
+    """What the browser shows: the approval alone never counts, since the code may have come from somebody else's program."""
     while True:
         sys.stderr.write("Number that the browser shows (never one that somebody sent you): ")
         sys.stderr.flush()

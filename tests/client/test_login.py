@@ -13,7 +13,7 @@ import pytest
 
 from jhssh_ext.client import hubs, tokens
 from jhssh_ext.client.failures import WrongUsage
-from jhssh_ext.client.login import base_url
+from jhssh_ext.client.login import _site, base_url
 
 from ..fakes import gateway_api
 from ..fakes.gateway_api import CODE, NUMBER, FakeGateway
@@ -161,8 +161,10 @@ def test_a_hub_with_subdomains_has_its_services_on_them(
                 {"connect": lambda self: _connect(self, services if self.host.startswith(subdomain) else port)},
             ),
         )
-        done = laptop.run("login", hub.url, typed=f"{NUMBER}\n")
-        assert done.status == 0, done
+        for host in (subdomain, ""):  # which sends a browser on to the other
+            fake.link = f"http://{host}localhost:{port}/services/ssh/login"
+            done = laptop.run("login", hub.url, typed=f"{NUMBER}\n")
+            assert done.status == 0, done
     assert hubs.choose().service == f"http://{subdomain}localhost:{port}/services/ssh/"
     assert fake.clients
 
@@ -179,19 +181,52 @@ def test_a_redirect_is_told_and_not_followed(logged_in: Laptop, fake: FakeGatewa
     assert "GET /elsewhere" not in " ".join(fake.paths)
 
 
-def test_a_link_to_another_site_is_not_opened(laptop: Laptop, fake: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://evil.example.org/\x1b]0;title\x07",
+        "{url}.example.org/services/ssh/login",
+        "{url}@evil.example.org/",
+        "http://evil.example.org\\@{host}/",
+        "https://{host}/services/ssh/login",
+        "javascript://{host}/%0aalert(1)",
+        "//{host}/services/ssh/login",
+        " {url}/",
+        "x",
+    ],
+)
+def test_a_link_to_another_site_ends_it(laptop: Laptop, fake: FakeGateway, monkeypatch: pytest.MonkeyPatch, link: str) -> None:
+    """A hub may pass the login on to another one, to get at the token that is approved there."""
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
     monkeypatch.setenv("DISPLAY", ":9")
-    fake.link = "https://evil.example.org/\x1b]0;title\x07"
+    fake.link = link.format(url=fake.url, host=fake.url.removeprefix("http://"))
     done = laptop.run("login", fake.url, typed=f"{NUMBER}\n")
+    assert (done.status, "login page of another site" in done.err) == (1, True), done
     assert "\x1b" not in done.err
+    assert CODE not in done.err
     assert opened == []
-    fake.link = ""
+    assert fake.tokens == {}
+
+
+def test_the_link_is_opened_where_there_is_a_screen(laptop: Laptop, fake: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setenv("DISPLAY", ":9")
     laptop.log_in(fake)
     assert opened == [f"{fake.url}/services/ssh/login"]
     laptop.log_in(fake, "--no-browser")
     assert len(opened) == 1
+
+
+def test_the_same_site_may_be_written_in_two_ways() -> None:
+    for one, other in (
+        ("https://hub.example.org/services/ssh/", "https://hub.example.org:443/services/ssh/login"),
+        ("http://[::1]:80/", "http://[::1]/"),
+        ("https://hub.example.org:8443/", "https://HUB.example.org:8443"),
+    ):
+        assert _site(one) == _site(other) is not None
+    assert _site("https://hub.example.org:80/") != _site("https://hub.example.org/")
 
 
 @pytest.mark.parametrize("given", ["http://hub.example.org", "http://192.0.2.1:8000/"])
