@@ -185,7 +185,8 @@ class UserKeys:
 
         News since that key was used last: so :meth:`used` is to be told later. Who comes in without a key, or with one that was
         never used, is told what nobody who came in without a key was told before. So whoever has keys added that are not theirs
-        may come in as often and as they like: the holder of another key is told all the same. Nobody is told of their own key.
+        may come in as often and as they like: the holder of another key is told all the same, as long as they are there. Nobody
+        is told of their own key.
         """
 
         def work(session: Session) -> list[PageKey]:

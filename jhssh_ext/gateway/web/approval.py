@@ -67,7 +67,13 @@ class CodePage(ApprovalPage):
 
     async def show(self, *, status: int = 200, problem: str = "") -> None:
         assert self.browser_login, "there is such a login"
-        self.render_page("login_code.html", status=status, forms=await self.forms(), problem=problem)
+        self.render_page(
+            "login_code.html",
+            status=status,
+            forms=await self.forms(),
+            problem=problem,
+            with_client=self.site.client_logins is not None,
+        )
 
 
 class DecisionPage(ApprovalPage):
@@ -101,6 +107,10 @@ class DecisionPage(ApprovalPage):
         approvals, user = self.browser_login.approvals, self.viewer.name
         if not self.same_address(request):
             created = (await self._user()).created if request.client else ""
+            if request.client and not created:  # before a number is typed for nothing
+                raise HubUnavailable(
+                    explanation="the Hub does not say when users were made: give the gateway the scope read:users"
+                )
             number = await approvals.approve_by_number(user, request.id, created=created)
             if number is None:
                 raise PageError(410, OVER)
@@ -135,12 +145,14 @@ class DecisionPage(ApprovalPage):
 
     async def _found(self) -> Request:
         found = await self.browser_login.approvals.of(self.viewer.name, self.id)
-        if found is None:
+        # A program may have asked before its logins were turned off.
+        if found is None or (found.client and self.site.client_logins is None):
             raise PageError(404, OVER)
         return found
 
     async def _show(self, request: Request) -> None:
         if request.state == "claimed":
+            logins = self.site.client_logins
             return self.render_page(
                 "login_decide_client.html" if request.client else "login_decide.html",
                 request=request,
@@ -149,6 +161,7 @@ class DecisionPage(ApprovalPage):
                 same_address=self.same_address(request),
                 days=f"{self.site.client_tokens.days:g}" if self.site.client_tokens else "",
                 with_keys=self.site.keeps_keys,
+                hub=self.site.public_url or (logins.link.removesuffix("login") if logins else ""),
             )
         if request.state in ("approved", "entered") and request.offered and self.site.keeps_keys:
             return self.render_page("login_approved.html", request=request, forms=await self.forms())

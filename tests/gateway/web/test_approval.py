@@ -21,6 +21,7 @@ from jhssh_ext.gateway.authenticate.browser_login import BrowserLogin
 from jhssh_ext.gateway.authenticate.client_logins import Asked, ClientLogins, Granted
 from jhssh_ext.gateway.authenticate.client_tokens import ClientTokens
 from jhssh_ext.gateway.authenticate.registered_keys import RegisteredKeys
+from jhssh_ext.gateway.connect.hub_models import ServerModel, UserModel
 from jhssh_ext.login_names import UserServer
 from jhssh_ext.public_keys import parse_line
 
@@ -115,7 +116,7 @@ async def program(waiting: tuple[Pages, str, str]) -> Program:
     login = pages.site.browser_login
     assert login is not None
     tokens = ClientTokens(pages.database, max_age=30)
-    logins = ClientLogins(login.approvals, tokens, link="")
+    logins = ClientLogins(login.approvals, tokens, link="https://h/services/ssh/login")
     object.__setattr__(pages.site, "client_tokens", tokens)
     object.__setattr__(pages.site, "client_logins", logins)
     object.__setattr__(pages.site, "proxies", TrustedProxies(["127.0.0.1"]))
@@ -144,6 +145,58 @@ async def test_a_program_is_shown_after_its_code_was_typed_to_who_typed_it(progr
     assert "on &lt;laptop&gt;" not in text(await pages.view(user="bob"))
     values = {"user": "alice", "client": PROGRAM, "address": ADDRESS, "browser": ADDRESS}
     assert pages.notes == [("login claimed", values)]
+
+
+@pytest.mark.asyncio
+async def test_the_page_says_for_which_hub_a_program_was_started_and_from_where(program: Program) -> None:
+    """Another hub may have passed the program's login on to this one."""
+    pages = program.pages
+    await program.claim()
+    shown = text(await pages.view(program.page, headers={**TOP_LEVEL, "X-Forwarded-For": "198.51.100.77"}))
+    assert re.search(
+        r"typed <code>jhssh login</code> with the address of this hub, <code[^>]*>https://h/services/ssh/</code>", shown
+    )
+    assert f"<code>{ADDRESS}</code>" in shown
+    assert "this browser is at <code>198.51.100.77</code>" in shown
+    object.__setattr__(pages.site, "public_url", "https://hub.example.org/")
+    assert ">https://hub.example.org/</code>" in text(await pages.view(program.page))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("keeps_keys", [True, False])
+async def test_the_page_says_what_stays_of_a_program(program: Program, keeps_keys: bool) -> None:
+    object.__setattr__(program.pages.site, "keeps_keys", keeps_keys)
+    await program.claim()
+    shown = " ".join(text(await program.pages.view(program.page)).split())
+    assert ("Keys that it added stay after that" in shown) is keeps_keys
+    assert "turn SSH on" in shown
+
+
+@pytest.mark.asyncio
+async def test_without_a_token_that_will_be_made_no_number_is_shown(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Hub does not show when its users were made."""
+
+    async def user(name: str) -> UserModel:
+        return UserModel(name, {"": ServerModel("", False, None)}, created="")
+
+    await program.claim()
+    with monkeypatch.context() as changed:
+        changed.setattr(program.pages.hub, "user", user)
+        assert (await program.pages.ask(program.page, form=await program.form(decision="approve"))).code == 503
+    assert await program.state() == "waiting"
+    assert "Type this number" in text(await program.pages.ask(program.page, form=await program.form(decision="approve")))
+
+
+@pytest.mark.asyncio
+async def test_where_programs_can_no_longer_log_in_none_is_let_in_or_spoken_of(program: Program) -> None:
+    pages = program.pages
+    await program.claim()
+    assert "<code>jhssh login</code>" in text(await pages.view("login"))
+    for part in ("client_tokens", "client_logins"):
+        object.__setattr__(pages.site, part, None)
+    assert "jhssh login" not in text(await pages.view("login"))
+    assert (await pages.view(program.page)).code == 404
+    assert (await pages.ask(program.page, form=await program.form(decision="approve"))).code == 404
 
 
 @pytest.mark.asyncio
