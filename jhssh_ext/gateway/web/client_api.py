@@ -11,7 +11,7 @@ from tornado.web import RequestHandler
 
 from ...errors import BadRequest, KeyDuplicate, PolicyDenied, TooLarge
 from ...identifiers import printable
-from ...login_names import MAX_LOGIN_NAME, UserServer, login_name
+from ...login_names import MAX_LOGIN_NAME, UserServer, candidates, login_name
 from ..authenticate.user_keys import keys_of
 from ..connect.hub_models import ServerModel
 from . import client_login
@@ -43,12 +43,15 @@ class MeHandler(UserHandler):
                     "host_keys": [door.host_key.bare_line] if door else [],
                     "tunnel": door.tunnel if door else "",
                 },
-                "servers": [self._server(user.servers[name]) for name in sorted(user.servers)],
+                "servers": [found for name in sorted(user.servers) if (found := self._server(user.servers[name]))],
             }
         )
 
-    def _server(self, server: ServerModel) -> dict[str, Any]:
+    def _server(self, server: ServerModel) -> dict[str, Any] | None:
+        """None where SSH refuses the name in any case: it may hold a newline, and this becomes a line of ssh's configuration."""
         target = UserServer(self.user.name, server.name)
+        if not candidates(login_name(target, self.site.separator)):
+            return None
         starts = self.site.client_servers
         starting = not server.ready and starts is not None and starts.starting(target)
         found: dict[str, Any] = {

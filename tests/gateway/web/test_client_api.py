@@ -472,14 +472,23 @@ async def test_me(api: API) -> None:
 
 async def test_me_where_little_is_known(api: API) -> None:
     await api.serve(door=None, separator="", public_url="")
-    name = "a b@x/"
+    name = "a b@x?"
     api.hub.users[name] = UserModel(
         name, {"": ServerModel("", True, None, state_known=False), "gpu": ServerModel("gpu", True, None)}, "2026"
     )
     _, me = await api.ask("GET", "me", token=await api.token(name))
     assert me["connect"] == {"host": "", "port": 22, "published": False, "host_keys": [], "tunnel": ""}
     found = [(server["login_name"], server["ssh"], server["url"]) for server in me["servers"]]
-    assert found == [(name, None, "user/a%20b@x%2F/"), ("", False, "user/a%20b@x%2F/gpu/")]
+    assert found == [(name, None, "user/a%20b@x%3F/"), ("", False, "user/a%20b@x%3F/gpu/")]
+
+
+@pytest.mark.parametrize("name", ["x\nMatch exec id\n#", "x\r", "x\0", "x\u2028y", "x\x1b[1m", "\ud800", "a/b", "x" * 256])
+async def test_a_server_that_no_login_name_can_mean_is_left_out(api: API, name: str) -> None:
+    api.hub.change(UserServer("alice", name), ServerModel(name, True, None, state=STATE))
+    _, me = await api.ask("GET", "me", token=await api.token())
+    servers = [server["name"] for server in me["servers"]]
+    assert {"", "gpu"} < set(servers)
+    assert name not in servers
 
 
 async def test_servers_with_a_host_of_their_own_keep_it(api: API) -> None:
