@@ -18,12 +18,12 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 from sqlalchemy import CursorResult, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from ...errors import ApprovalExpired, TooManyAttempts
+from ...errors import ApprovalDenied, ApprovalExpired, TooManyAttempts
 from ...login_names import UserServer
 from ...public_keys import PublicKey, listed_key
 from ..addresses import network_of
@@ -45,6 +45,7 @@ CLAIMS, CLAIM_WINDOW = 10, 300.0
 """wrong codes that a user may type in so many seconds, at each gateway"""
 MAX_CLAIMERS = 10000
 
+T = TypeVar("T")
 State = Literal["waiting", "claimed", "approved", "number", "denied", "entered"]
 
 
@@ -181,7 +182,10 @@ class Approvals:
         return await self._database.run(work)
 
     async def try_number(self, id: str, number: str) -> bool:
-        """Is it the number that the page shows? Raises ApprovalExpired where it is too late, or after too many tries."""
+        """Is it the number that the page shows? The last try that is wrong ends the login.
+
+        Raises ApprovalDenied for that one, ApprovalExpired where it is too late.
+        """
         digest, now = self._digest("number", id, number), self._clock()
         # Counted by the statement itself: of many who try at once, a few do.
         tried = (
@@ -190,20 +194,27 @@ class Approvals:
             .values(tries=Approval.tries + 1)
         )
 
-        def work(session: Session) -> bool | None:
-            if cast("CursorResult[Any]", session.execute(tried)).rowcount != 1:
+        def work(session: Session) -> tuple[bool, int] | None:
+            if _changed(session, tried) != 1:
                 return None
-            wanted = session.scalar(select(Approval.number_digest).where(Approval.id == id))
-            return hmac.compare_digest(wanted or "", digest)
+            wanted, tries = session.execute(select(Approval.number_digest, Approval.tries).where(Approval.id == id)).one()
+            right = hmac.compare_digest(wanted, digest)
+            if not right and tries >= NUMBER_TRIES:
+                session.execute(delete(Approval).where(Approval.id == id))
+            return right, tries
 
-        right = await self._database.run(work)
-        if right is None:
+        found = await self._database.run(work)
+        if found is None:
             raise ApprovalExpired
+        right, tries = found
+        if not right and tries >= NUMBER_TRIES:
+            raise ApprovalDenied("The number was wrong. Connect again.")
         return right
 
-    async def take(self, id: str) -> bool:
-        """The number was typed: what the approval allows is to be done now. It works once."""
-        return await self._change(delete(Approval).where(Approval.id == id, Approval.state == "number"))
+    async def take(self, id: str, then: Callable[[Session], T]) -> T | None:
+        """The number was typed: what ``then`` makes of the approval, in one transaction with its end; None if it ended before."""
+        query = delete(Approval).where(Approval.id == id, Approval.state == "number")
+        return await self._database.run(lambda session: then(session) if _changed(session, query) == 1 else None)
 
     async def forget(self, ids: Collection[str]) -> None:
         """The connections of these have gone on or are gone."""
@@ -222,8 +233,8 @@ class Approvals:
     async def find(self, user: str, code: str) -> Request | None:
         """The login that waits with this code; None for a code that is none, expired or typed before. Raises TooManyAttempts.
 
-        Whether the user is the one whom the login name means is for the caller to ask. Each call is counted until
-        :meth:`claim` has worked.
+        Whether the user is the one whom the login name means is for the caller to ask. Each call is counted, but for those after
+        which :meth:`claim` worked.
         """
         now = self._clock()
         tried = self._wrong.setdefault(user, deque())
@@ -249,8 +260,8 @@ class Approvals:
             .values(state="claimed", user=target.user, server=target.server)
         )
         claimed = await self._change(query)
-        if claimed:
-            self._wrong.pop(target.user, None)
+        if claimed and (tried := self._wrong.get(target.user)):
+            tried.pop()  # that one alone: whoever has a login of their own to claim has no more guesses at others' for it
         return claimed
 
     async def of(self, user: str, id: str) -> Request | None:
@@ -307,8 +318,7 @@ class Approvals:
 
     async def _change(self, query: Any) -> bool:
         """Of two who would do the same at once, one does."""
-        found = await self._database.run(lambda session: cast("CursorResult[Any]", session.execute(query)).rowcount)
-        return found == 1
+        return await self._database.run(lambda session: _changed(session, query)) == 1
 
     def _there(self, *, or_entered: bool = False) -> tuple[Any, ...]:
         now = self._clock()
@@ -328,6 +338,11 @@ def shown(code: str) -> str:
 def normal(typed: str) -> str:
     """A code as a person typed it: any case, with or without spaces and hyphens. Bounded."""
     return "".join(c for c in typed[:64].upper() if c not in " \t\r\n-\u2010\u2011\u2013")
+
+
+def _changed(session: Session, query: Any) -> int:
+    """How many rows."""
+    return cast("CursorResult[Any]", session.execute(query)).rowcount
 
 
 def _keys(lines: str) -> tuple[PublicKey, ...]:

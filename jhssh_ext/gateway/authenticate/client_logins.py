@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from ...errors import ApprovalDenied, ApprovalExpired
 from ...identifiers import printable
 from ...login_names import UserServer
-from .approvals import NUMBER_TRIES, Approvals, shown
+from .approvals import NUMBER_TRIES, Approvals, Request, shown
 from .client_tokens import ClientTokens, TokenInfo
 
 HANDLE = re.compile(r"[A-Za-z0-9_-]{43}")
 MAX_CLIENT = 100
 """characters of what a program says that it is"""
-OVER = "Nobody approved this login in time. Run jhssh login again for a new code."
+OVER = "This login is over: nobody approved it in time, or its number was typed already. Run jhssh login again for a new code."
+WRONG = f"The number was wrong {NUMBER_TRIES} times. Run jhssh login again for a new code."
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,13 @@ class Granted:
     info: TokenInfo
 
 
+@dataclass(frozen=True)
+class Refused:
+    """The last of the tries was wrong, which is told this once."""
+
+    request: Request
+
+
 class ClientLogins:
     """``link`` is the page's address, which holds no code. Every method raises DatabaseUnavailable."""
 
@@ -51,8 +59,8 @@ class ClientLogins:
         _, code = await self._approvals.ask("", UserServer(""), address, (), by_proxy=True, client=said, handle=handle)
         return Asked(handle, shown(code), self._approvals.bounds.timeout)
 
-    async def answer(self, handle: str, number: str | None) -> Granted | str:
-        """The token, once; or what is to be waited for: "waiting" for the approval, "number" for the number.
+    async def answer(self, handle: str, number: str | None) -> Granted | Refused | str:
+        """The token or its refusal, once; or what is to be waited for: "waiting" for the approval, "number" for the number.
 
         Raises ApprovalDenied, ApprovalExpired.
         """
@@ -66,11 +74,14 @@ class ClientLogins:
         if number is None:
             return "number"
         try:
-            right = await self._approvals.try_number(request.id, number)
+            if not await self._approvals.try_number(request.id, number):
+                return "number"
+        except ApprovalDenied:
+            return Refused(request)
         except ApprovalExpired:
-            raise ApprovalExpired(f"The number was wrong {NUMBER_TRIES} times. Run jhssh login again.") from None
-        if not right:
-            return "number"
-        if not await self._approvals.take(request.id):
+            raise ApprovalExpired(OVER) from None
+        making = self._tokens.making(request.target.user, request.user_created, request.client, request.address)
+        made = await self._approvals.take(request.id, making)
+        if made is None:
             raise ApprovalExpired(OVER)
-        return Granted(*await self._tokens.make(request.target.user, request.user_created, request.client, request.address))
+        return Granted(*made)

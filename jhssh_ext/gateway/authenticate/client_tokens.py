@@ -59,6 +59,10 @@ class ClientTokens:
 
     async def make(self, user: str, created: str, client: str, address: str) -> tuple[str, TokenInfo]:
         """A new token, which is told this once. Raises HubUnavailable where the Hub does not show ``created``."""
+        return await self._database.run(self.making(user, created, client, address))
+
+    def making(self, user: str, created: str, client: str, address: str) -> Callable[[Session], tuple[str, TokenInfo]]:
+        """:meth:`make`, for a transaction that does more."""
         if not created:
             raise HubUnavailable(explanation="the Hub does not say when users were made: give the gateway the scope read:users")
         token, now = PREFIX + secrets.token_urlsafe(32), self._clock()
@@ -67,7 +71,7 @@ class ClientTokens:
             address=address[:64], created=now, expires=now + self.days * DAY, used=now,
         )  # fmt: skip
 
-        def work(session: Session) -> None:
+        def work(session: Session) -> tuple[str, TokenInfo]:
             session.execute(delete(ClientToken).where(ClientToken.expires <= now - REMEMBERED))
             session.execute(delete(ClientToken).where(ClientToken.user == user, ClientToken.user_created != created))
             # The new one is not there yet: of the others the last used stay, the expired go first.
@@ -75,9 +79,9 @@ class ClientTokens:
             surplus = select(ClientToken.id).where(ClientToken.user == user).order_by(*order).offset(MAX_TOKENS - 1)
             session.execute(delete(ClientToken).where(ClientToken.id.in_(list(session.scalars(surplus)))))
             session.add(row)
+            return token, _info(row)
 
-        await self._database.run(work)
-        return token, _info(row)
+        return work
 
     async def find(self, token: str) -> TokenInfo:
         """Whose it is. Whether that user is still there is for the caller to ask. Raises TokenInvalid or TokenExpired."""

@@ -186,5 +186,5 @@ class UserHandler(ClientHandler):
 
     def note(self, event: str, **values: str) -> None:
         """For the audit log."""
-        who = {"user": self.token.user, "client": self.token.client, "address": self.address}
+        who = {"user": self.token.user, "client": self.token.client, "address": self.address, "token": self.token.id}
         self.site.note(event, {**who, **values})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ...errors import PolicyDenied
-from ..authenticate.client_logins import ClientLogins, Granted
+from ...errors import ApprovalDenied, PolicyDenied
+from ..authenticate.client_logins import WRONG, ClientLogins, Granted, Refused
 from .client_handlers import ClientHandler, UserHandler
 
 INTERVAL = 1.0
@@ -52,9 +52,15 @@ class AnswerHandler(LoginRequestHandler):
         found = await self.logins.answer(sent["request"], None if wrong else number)
         if isinstance(found, Granted):
             info = found.info
-            self.site.note("client token made", {"user": info.user, "client": info.client, "address": info.address})
+            who = {"user": info.user, "client": info.client, "address": info.address, "token": info.id}
+            self.site.note("client token made", who)
             self.finish({"token": found.token, "user": info.user, "expires": int(info.expires)})
             return
+        if isinstance(found, Refused):
+            asked = found.request
+            who = {"user": asked.target.user, "client": asked.client, "address": asked.address}
+            self.site.note("client login refused", who)
+            raise ApprovalDenied(WRONG)
         self.set_status(202)
         answer = {"status": found}
         if number is not None and found == "number":
@@ -66,8 +72,8 @@ class TokenHandler(UserHandler):
     """``DELETE`` revokes the very token that is sent."""
 
     async def delete(self) -> None:
-        await self.tokens.revoke(self.token.user, self.token.id)
-        self.note("client token revoked")
+        if await self.tokens.revoke(self.token.user, self.token.id) is not None:
+            self.note("client token revoked")
         self.set_status(204)
         self.finish()
 

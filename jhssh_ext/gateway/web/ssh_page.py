@@ -129,7 +129,7 @@ class RevokeToken(SSHPage):
         revoked = await tokens.revoke(user, self.get_body_argument("token", "")) if tokens is not None else None
         if revoked is None:
             raise PageError(404, "This program is logged out already.")
-        self.site.note("client token revoked", {"user": user, "client": revoked.client})
+        self.site.note("client token revoked", {"user": user, "client": revoked.client, "token": revoked.id})
         self.back("revoked", "programs")
 
 

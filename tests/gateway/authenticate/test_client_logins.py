@@ -6,10 +6,11 @@ import asyncio
 import re
 
 import pytest
+from sqlalchemy import text
 
-from jhssh_ext.errors import ApprovalDenied, ApprovalExpired, TokenInvalid, TooManyAttempts
+from jhssh_ext.errors import ApprovalDenied, ApprovalExpired, DatabaseUnavailable, TokenInvalid, TooManyAttempts
 from jhssh_ext.gateway.authenticate.approvals import LOST_AFTER, NUMBER_TRIES, Approvals, Bounds
-from jhssh_ext.gateway.authenticate.client_logins import Asked, ClientLogins, Granted
+from jhssh_ext.gateway.authenticate.client_logins import Asked, ClientLogins, Granted, Refused
 from jhssh_ext.gateway.authenticate.client_tokens import ClientTokens
 from jhssh_ext.gateway.database import Database
 from jhssh_ext.login_names import UserServer
@@ -106,10 +107,21 @@ async def test_numbers_that_are_tried_at_once_are_counted(login: Login) -> None:
     number = await login.number(asked)
     guesses = [wrong(number, by) for by in range(1, 30)]
     answers = await asyncio.gather(*(login.logins.answer(asked.handle, guess) for guess in guesses), return_exceptions=True)
-    assert answers.count("number") == NUMBER_TRIES
+    assert answers.count("number") == NUMBER_TRIES - 1
+    assert [type(answer) for answer in answers].count(Refused) == 1
     assert sum(isinstance(answer, ApprovalExpired) for answer in answers) == len(guesses) - NUMBER_TRIES
     with pytest.raises(ApprovalExpired):
         await login.logins.answer(asked.handle, number)
+
+
+async def test_a_token_that_cannot_be_stored_leaves_the_approval(login: Login, database: Database) -> None:
+    asked = await login.ask()
+    number = await login.number(asked)
+    await database.run(lambda session: session.execute(text("ALTER TABLE client_tokens RENAME TO away")))
+    with pytest.raises(DatabaseUnavailable):
+        await login.logins.answer(asked.handle, number)
+    await database.run(lambda session: session.execute(text("ALTER TABLE away RENAME TO client_tokens")))
+    assert isinstance(await login.logins.answer(asked.handle, number), Granted)
 
 
 async def test_a_number_of_another_request_is_worth_nothing(login: Login) -> None:

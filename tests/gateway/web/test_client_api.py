@@ -384,19 +384,24 @@ async def test_login_from_code_to_token(api: API) -> None:
     assert (granted["user"], granted["expires"]) == ("alice", int(api.clock.now) + 30 * 86400)
     assert (await answer(number=number))[1]["code"] == "APPROVAL_EXPIRED"
     assert (await api.ask("GET", "me", token=granted["token"]))[1]["user"] == "alice"
-    assert api.notes == [("client token made", {"user": "alice", "client": "jhssh 0.1.0 on laptop", "address": "192.0.2.7"})]
+    (info,) = await api.tokens.list("alice", "2026")
+    who = {"user": "alice", "client": "jhssh 0.1.0 on laptop", "address": "192.0.2.7", "token": info.id}
+    assert api.notes == [("client token made", who)]
 
 
 async def test_wrong_numbers_end_it(api: API) -> None:
-    _, asked = await api.ask("POST", "login", {"client": "x"})
+    _, asked = await api.ask("POST", "login", {"client": "x"}, headers={"X-Forwarded-For": "192.0.2.7"})
     found = await api.approvals.find("alice", asked["code"])
     assert found is not None
     await api.approvals.claim(found.id, UserServer("alice"))
     number = await api.approvals.approve_by_number("alice", found.id, created="2026")
     assert number is not None
     wrong = "000000" if number != "000000" else "000001"
-    for typed, status in ((wrong, 202), (wrong, 202), (wrong, 202), (number, 410)):
-        assert (await api.ask("POST", "login/answer", {"request": asked["request"], "number": typed}))[0] == status
+    for typed, status in ((wrong, 202), (wrong, 202), (wrong, 403), (number, 410)):
+        found_status, answer = await api.ask("POST", "login/answer", {"request": asked["request"], "number": typed})
+        assert found_status == status
+        assert ("wrong 3 times" in answer["message"]) is (status == 403)
+    assert api.notes == [("client login refused", {"user": "alice", "client": "x", "address": "192.0.2.7"})]
 
 
 async def test_denied_and_unknown(api: API) -> None:
@@ -433,10 +438,22 @@ async def test_logins_that_wait_are_bounded_for_an_address_that_nobody_can_claim
 
 async def test_logout_revokes_the_very_token(api: API) -> None:
     token, other = await api.token(), await api.token()
+    id = (await api.tokens.find(token)).id
     assert await api.ask("DELETE", "token", token=token) == (204, None)
     assert (await api.ask("DELETE", "token", token=token))[0] == 401
     assert (await api.ask("GET", "me", token=other))[0] == 200
-    assert api.notes[0][0] == "client token revoked"
+    who = {"user": "alice", "client": "jhssh on laptop", "address": "", "token": id}
+    assert api.notes == [("client token revoked", who)]
+
+
+async def test_of_two_who_log_out_at_once_one_is_noted(api: API) -> None:
+    token = await api.token()
+    api.hub.answers.clear()
+    both = [asyncio.create_task(api.ask("DELETE", "token", token=token)) for _ in range(2)]
+    await until(lambda: api.hub.asked == 2)
+    api.hub.answers.set()
+    assert await asyncio.gather(*both) == [(204, None)] * 2
+    assert [event for event, _ in api.notes] == ["client token revoked"]
 
 
 # me
@@ -638,7 +655,9 @@ async def test_a_start_goes_over_the_saved_options_and_turns_ssh_on(api: API) ->
     await until(lambda: api.hub.users["alice"].servers["gpu"].ready)
     assert api.hub.started == [(gpu, {"profile": "small", "enable_ssh": True, "image": "x"})]
     await until(lambda: not api.servers.message(gpu))
-    assert api.notes == [("server started", {"user": "alice", "client": "jhssh on laptop", "address": "", "server": "gpu"})]
+    (info,) = await api.tokens.list("alice", "2026")
+    who = {"user": "alice", "client": "jhssh on laptop", "address": "", "token": info.id}
+    assert api.notes == [("server started", {**who, "server": "gpu"})]
 
 
 async def test_a_start_without_ssh_is_a_start(api: API) -> None:

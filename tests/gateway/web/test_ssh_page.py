@@ -67,7 +67,7 @@ async def test_a_program_is_revoked_once_and_that_is_noted(pages: Pages, tokens:
     answer = await pages.ask(REVOKE, form={**form, "nonce": await pages.key(REVOKE)})
     assert answer.code == 404
     assert "logged out already" in text(answer)
-    assert pages.notes == [("client token revoked", {"user": "alice", "client": "jhssh on laptop"})]
+    assert pages.notes == [("client token revoked", {"user": "alice", "client": "jhssh on laptop", "token": info.id})]
 
 
 async def test_no_other_form_revokes(pages: Pages, tokens: ClientTokens) -> None:
