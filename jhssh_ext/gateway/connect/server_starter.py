@@ -60,7 +60,8 @@ class ServerStarter:
     ) -> tuple[ServerState, bool]:
         """Where the server is reached, and whether this call had to wait for its start.
 
-        ``options`` are what its user says of this start: they go over those saved, and may turn SSH on again, or off.
+        ``options`` are what its user says of this start: they go over those saved, and may turn SSH on again, or off. None as
+        value takes a saved one away.
         A waiter that is cancelled leaves alone: the spawn goes on, for the others or for its user's next try. Raises KeyUnknown,
         ServerStopped, SSHNotEnabled, SpawnFailed, HubUnavailable, ShuttingDown.
         """
@@ -76,6 +77,17 @@ class ServerStarter:
             start = self._starts[target] = _Start(self, target, options)
             start.task.add_done_callback(lambda _: self._starts.pop(target, None))
         return await start.wait(on_progress), True
+
+    def starting(self, target: UserServer) -> bool:
+        """Does anybody wait here for its start?"""
+        return target in self._starts
+
+    async def give_up(self, target: UserServer) -> None:
+        """Ends the wait for a start that nobody wants any more; a spawn that was asked for goes on at the Hub."""
+        start = self._starts.get(target)
+        if start is not None and not start.wanted:
+            start.task.cancel()
+            await asyncio.wait({start.task})
 
     def state_of(self, target: UserServer, user: UserModel | None) -> ServerState:
         """Where a server that runs is reached, by what the Hub says of its user; starts nothing. Raises as ``running``."""
@@ -144,6 +156,11 @@ class _Start:
         # Who waits gets the error; where nobody is left, nobody does.
         self.task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
+    @property
+    def wanted(self) -> bool:
+        """By somebody who waits."""
+        return bool(self._listeners)
+
     async def wait(self, on_progress: Callable[[str], None]) -> ServerState:
         for message in self._told[-1:]:
             on_progress(message)
@@ -197,7 +214,7 @@ class _Start:
             elif model is not None and model.pending is None:
                 if asked:
                     raise self.starter._failed(self.target, await self._why())
-                if not self._listeners:
+                if not self.wanted:
                     raise ServerStopped(explanation=f"nobody waits for {self.target} any more")
                 asked = await self._ask(model)
                 continue
@@ -223,7 +240,9 @@ class _Start:
         if self.options is None:
             self.starter._check_wanted(self.target, model)
         self._tell("Starting your server.")
-        wanted = {**model.user_options, "enable_ssh": True, **(self.options or {})}
+        options = self.options or {}
+        wanted = {**model.user_options, "enable_ssh": True, **options}
+        wanted = {name: value for name, value in wanted.items() if value is not None or name not in options}
         post = asyncio.create_task(self.starter.hub.start(self.target, wanted))
         watch = asyncio.create_task(self._watch())
         try:

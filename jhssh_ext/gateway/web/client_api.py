@@ -139,7 +139,10 @@ class ServerHandler(UserHandler):
 
 
 class StartHandler(ServerHandler):
-    """``POST {"server", "options"?}``: ``options`` go over those of the last start. What becomes of it tells /api/me."""
+    """``POST {"server", "options"?}``: ``options`` go over those of the last start, null takes one away.
+
+    What becomes of it tells /api/me.
+    """
 
     async def post(self) -> None:
         sent = self.body({"server": str}, {"options": dict}, limit=2 * MAX_OPTIONS)
@@ -151,11 +154,15 @@ class StartHandler(ServerHandler):
             return None
         if server.pending == "stop":
             return self.fail(409, "CONFLICT", "This server is being stopped. Start it again when that is done.")
-        if options and (server.ready or server.pending):
-            return self.fail(409, "CONFLICT", "This server runs already: stop it first, to start it with other options.")
+        target = UserServer(self.user.name, server.name)
+        under_way = server.ready or bool(server.pending) or self.servers.starting(target)
+        if options and under_way:
+            sentence = "This server runs already, or is being started: stop it first, to start it with other options."
+            return self.fail(409, "CONFLICT", sentence)
         if not server.ready:
-            self.servers.start(UserServer(self.user.name, server.name), options)
-            self.note("server started", server=server.name)
+            self.servers.start(target, options)
+        if not under_way:
+            self.note("server started", server=server.name, options=" ".join(sorted(options)))
         return self.accepted()
 
 

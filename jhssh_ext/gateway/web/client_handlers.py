@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -38,6 +39,8 @@ from .handlers import Handler
 from .pages import Site
 
 MAX_BODY = 4096
+MAX_DEPTH = 16
+"""of objects and arrays in each other: the Hub, and who reads its answers, have to cope with options of any kind"""
 STATUS: list[tuple[type[JHSSHError], int]] = [
     (TokenInvalid, 401),
     (TokenExpired, 401),
@@ -119,11 +122,12 @@ class ClientHandler(Handler):
         if len(self.request.body) > limit:
             raise TooLarge(f"The body has more than {limit} bytes.")
         try:
-            found = json.loads(self.request.body)
+            found = json.loads(self.request.body, parse_float=_finite, parse_constant=_finite)
         except (ValueError, RecursionError):
             found = None
         if (
             not isinstance(found, dict)
+            or _deeper(found, MAX_DEPTH)
             or not set(wanted) <= set(found) <= set(known)
             or not all(type(value) is known[name] for name, value in found.items())
         ):
@@ -159,6 +163,19 @@ class ClientHandler(Handler):
             log.warning("The jhssh command was not answered: %s", value)
         elif not isinstance(value, (HTTPError, JHSSHError)):
             super().log_exception(typ, value, tb)
+
+
+def _finite(text: str) -> float:
+    """JSON knows no other numbers, and not all that read it do. Raises ValueError."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _deeper(value: Any, most: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inner is not None and (most == 0 or any(_deeper(each, most - 1) for each in inner))
 
 
 class UserHandler(ClientHandler):

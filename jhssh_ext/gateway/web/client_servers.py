@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import JHSSHError, SSHNotEnabled, TooManyAttempts
+from ...errors import JHSSHError, SpawnFailed, SSHNotEnabled, TooManyAttempts
 from ...identifiers import printable
 from ...login_names import UserServer
 from ..connect.hub_client import HubClient
@@ -35,8 +36,8 @@ class ClientServers:
         return self._messages.get(target, "")
 
     def starting(self, target: UserServer) -> bool:
-        """Is a start of ours under way? The Hub shows it later than that, and its end before the cause is known."""
-        return target in self._starts
+        """Is a start under way here? The Hub shows it later than that, and its end before the cause is known."""
+        return target in self._starts or self._starter.starting(target)
 
     def start(self, target: UserServer, options: Mapping[str, Any]) -> None:
         """With ``options`` over those saved. The caller has seen that the server is its user's. Raises TooManyAttempts."""
@@ -51,6 +52,11 @@ class ClientServers:
 
     async def stop(self, target: UserServer) -> str:
         """What the Hub says where it does not stop it; else empty. Raises HubUnavailable or KeyUnknown."""
+        # First our own start, which may still wait for its turn at the Hub.
+        if (start := self._starts.get(target)) is not None:
+            start.cancel()
+            await asyncio.wait({start})
+        await self._starter.give_up(target)
         self._messages.pop(target, None)
         return await self._hub.stop(target)
 
@@ -72,6 +78,10 @@ class ClientServers:
                 return
             log.info("A start for the jhssh command: %s", error)
             self._tell(target, error.sentence)
+            kept = sorted(name for name, value in options.items() if value is not None)
+            if isinstance(error, SpawnFailed) and kept:
+                take_back = f"jhssh servers start -o {shlex.quote(kept[0])}:=null"
+                self._tell(target, f"{error.sentence[:300]} Later starts have these options too; to take one back: {take_back}")
         else:
             self._messages.pop(target, None)
 

@@ -657,7 +657,7 @@ async def test_a_start_goes_over_the_saved_options_and_turns_ssh_on(api: API) ->
     await until(lambda: not api.servers.message(gpu))
     (info,) = await api.tokens.list("alice", "2026")
     who = {"user": "alice", "client": "jhssh on laptop", "address": "", "token": info.id}
-    assert api.notes == [("server started", {**who, "server": "gpu"})]
+    assert api.notes == [("server started", {**who, "server": "gpu", "options": "image"})]
 
 
 async def test_a_start_without_ssh_is_a_start(api: API) -> None:
