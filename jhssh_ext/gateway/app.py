@@ -42,7 +42,7 @@ from .key_wiring import make_keys
 from .observe.audit import Audit
 from .observe.metrics import Metrics
 from .observe.observer import Observer
-from .page_wiring import make_site
+from .page_wiring import left_unset, make_site
 from .parent import end_with_parent
 from .relay.activity import ActivityReporter
 from .settings import GatewaySettings
@@ -163,10 +163,6 @@ class Gateway(GatewaySettings):
         """Makes every part and hands each what it needs. Raises OSError, ValueError or asyncssh.Error."""
         if not (self.hub_api_url and self.hub_api_token):
             raise ValueError("the Hub is unknown: set c.Gateway.hub_api_url and hub_api_token, or run as a Hub-managed service")
-        if not self.public_url:
-            self.log.warning("c.Gateway.public_url is not set: users are told paths of the Hub instead of links")
-        if not self.ssh_host:
-            self.log.warning("c.Gateway.ssh_host is not set: pages cannot say what to type after the @")
         host_key = asyncssh.read_private_key(self.host_key_file)
         self._options = await make_options(
             server_host_keys=[host_key],
@@ -215,6 +211,8 @@ class Gateway(GatewaySettings):
             note=audit.page,
             refresh=self.refresh.page if self.refresh is not None else None,
         )
+        for missing in left_unset(self, self.site):
+            self.log.warning(missing)
         services = Services(
             rules=Rules(self.max_auth_tries, self.failure_floor, known_key_wait=max(5.0, self.failure_floor)),
             limits=ConnectionLimits(

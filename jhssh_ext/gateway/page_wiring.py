@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncssh
@@ -77,6 +78,22 @@ def make_site(
         service=settings.oauth_client_id.removeprefix("service-"),
         admin_scope=settings.admin_scope,
     )
+
+
+def left_unset(settings: GatewaySettings, site: Site) -> Iterator[str]:
+    """What users would have of settings that the admin has not made, for the log."""
+    if not settings.public_url:
+        yield "c.Gateway.public_url is not set: users are told paths of the Hub instead of links"
+    if site.door is None:
+        yield (
+            "pages cannot say how SSH is reached: set c.Gateway.ssh_host, or where its port is closed (ssh_published) public_url "
+            "for the way through the tunnel"
+        )
+    if site.client_logins is not None and not settings.trusted_proxies:
+        yield (
+            "c.Gateway.trusted_proxies is not set: all programs that log in (jhssh login) count as one address, so that one "
+            "stranger can take all places that they have (max_approvals_per_address)"
+        )
 
 
 def make_door(settings: GatewaySettings, key: PublicKey) -> Door | None:

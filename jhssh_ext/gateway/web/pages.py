@@ -75,7 +75,7 @@ class Site:
     hub_url: str
     """of the Hub's own pages (/hub/), with the origin where subdomains are used"""
     door: Door | None
-    """where users find the gateway; None where the admin has not said"""
+    """where users find the gateway; None where no way there is known"""
     note: Note
     refresh: Refresh | None = None
     keeps_keys: bool = True

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
+from jhssh_ext.gateway.authenticate.approvals import Approvals, Bounds
+from jhssh_ext.gateway.authenticate.client_logins import ClientLogins
 from jhssh_ext.gateway.authenticate.client_tokens import ClientTokens, TokenInfo
 from jhssh_ext.gateway.web.ways_in import Door
 
@@ -127,7 +129,9 @@ async def test_what_a_program_says_it_is_is_text(pages: Pages, tokens: ClientTok
 
 
 @pytest.mark.parametrize("published", [True, False])
-async def test_the_way_through_https_is_shown_and_where_the_port_is_closed_alone(pages: Pages, published: bool) -> None:
+async def test_the_way_through_https_is_shown_and_where_the_port_is_closed_alone(
+    pages: Pages, tokens: ClientTokens, published: bool
+) -> None:
     door = Door("hub.example.org", 22, HOST_KEY, "+", published, TUNNEL)
     object.__setattr__(pages.site, "door", door)
     shown, got = text(await pages.view()), text(await pages.ask())
@@ -136,5 +140,13 @@ async def test_the_way_through_https_is_shown_and_where_the_port_is_closed_alone
     assert ("ssh alice@hub.example.org" in shown) is published
     assert ("ssh-copy-id" in shown) is published
     assert way not in got
+    assert "Or type" not in shown
+    assert "Or where" not in shown, "there is nothing before it"
+    logins = ClientLogins(Approvals(pages.database, b"s", Bounds()), tokens, link="https://hub.example.org/services/ssh/login")
+    object.__setattr__(pages.site, "client_logins", logins)
+    shown = text(await pages.view())
+    assert ("Or where" if published else "Or type this") in shown
     object.__setattr__(pages.site, "door", replace(door, published=True, tunnel=""))
     assert "websocat" not in text(await pages.view())
+    object.__setattr__(pages.site, "door", None)
+    assert "No way to reach SSH" in text(await pages.view())
