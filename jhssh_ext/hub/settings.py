@@ -5,8 +5,10 @@ In ``jupyterhub_config.py`` they are set as ``c.SSHSpawnerMixin.<name>``, or for
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from traitlets import Bool, Bytes, Enum, Integer, List, TraitError, Unicode, Union, validate
 from traitlets.config import Configurable
@@ -14,8 +16,22 @@ from traitlets.config import Configurable
 from ..login_names import DEFAULT_SEPARATOR
 from . import host_keys, options_form
 
-TUNNEL_URL = re.compile(r"wss?://[\w.:/~%\[\]-]+", re.ASCII)
+TUNNEL_URL = re.compile(r"wss?://(\[[\da-fA-F:]+\]|[\w-]+(?:\.[\w-]+)*)(?::\d{1,5})?(?:/[\w.~%/-]*)?", re.ASCII)
 """made into commands for users to copy"""
+
+
+def _is_tunnel(url: str) -> bool:
+    """As browsers take it: what looks like an address is one (URL Standard, "Host parsing")."""
+    found = TUNNEL_URL.fullmatch(url)
+    if found is None:
+        return False
+    host = found[1]
+    try:
+        if host.startswith("[") or host.rpartition(".")[2].isdecimal():
+            ipaddress.ip_address(host.strip("[]"))
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 class SSHSettings(Configurable):
@@ -141,7 +157,7 @@ class SSHSettings(Configurable):
     @validate("ssh_tunnel_url")
     def _check_ssh_tunnel_url(self, proposal: Any) -> str:
         value = str(proposal.value)
-        if value and not TUNNEL_URL.fullmatch(value):
+        if value and not _is_tunnel(value):
             raise TraitError(f"ssh_tunnel_url is no URL of a WebSocket, as wss://hub.example.org/services/ssh/tunnel: {value!r}")
         return value
 

@@ -36,7 +36,14 @@ function portOption(target: ITarget, letter: 'p' | 'P'): string {
 
 /** Of text that may go into a command; null for anything else, and where there is none. */
 export function tunnelOf(url: string | undefined): URL | null {
-  return url && /^wss?:\/\/(\[[\da-f:]+\]|[\w.-]+)(:\d{1,5})?(\/[\w.~%/-]*)?$/i.test(url) ? new URL(url) : null;
+  if (!url || !/^wss?:\/\/(\[[\da-f:]+\]|[\w.-]+)(:\d{1,5})?(\/[\w.~%/-]*)?$/i.test(url)) {
+    return null;
+  }
+  try {
+    return new URL(url);
+  } catch {
+    return null; // a port or an address that is none
+  }
 }
 
 /** What brings ssh to a WebSocket; % begins a token in ssh_config(5). With asynchronous standard input websocat 1.13 stalls. */

@@ -66,6 +66,9 @@ describe('through a tunnel', () => {
       "wss://hub/'x",
       'wss://hub/ -o x',
       'wss://hub/$(x)',
+      'wss://hub:65536/',
+      'wss://1.2.3.4.5/',
+      'wss://[::::]/',
       'javascript:x'
     ]) {
       expect(connect.tunnelOf(url)).toBeNull();
