@@ -1,1 +1,1 @@
-"""The ``jhssh`` command, on the user's computer. Standard library, websocket-client, and keyring where there is one."""
+"""The ``jhssh`` command, on the user's computer. Standard library, and keyring where there is one."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from ..identifiers import printable
-from . import config, hubs, keys, ssh_client, ssh_config, tokens, tools, websocket_stdio
+from . import config, hubs, keys, ssh_client, ssh_config, tokens, tools, websocket_handshake
 from .failures import FAILED, Failure, LoginNeeded, Unreachable
 from .http_client import Client
 from .hub_api import Account, Key, Me, account, known, login_again
@@ -311,7 +311,7 @@ class Examination:
 
 def _first_bytes(url: str, headers: dict[str, str], tls: ssl.SSLContext | None) -> bytes:
     """What sshd says first through the tunnel; empty where nothing comes in time. Raises Failure."""
-    frames = websocket_stdio.connect(url, headers, tls)
+    frames = websocket_handshake.connect(url, headers, tls)
     end = threading.Timer(BANNER_TIMEOUT, frames.break_off)
     end.start()
     try:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
-import ssl
-import time
-import urllib.request
 from dataclasses import dataclass
 from email.message import Message
-from typing import IO, Any
-from urllib.error import HTTPError, URLError
-from urllib.parse import urljoin, urlsplit
+from typing import Any
+from urllib.parse import urljoin
 
 from .. import __version__
 from ..identifiers import printable
+from .addresses import address
+from .connection import head, opened, unreachable
 from .failures import Failure, LoginNeeded, Unreachable, WrongUsage
 from .tls import is_loopback, tls_context
 
@@ -45,50 +44,36 @@ class Answer:
         return found
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        return None
-
-
 class Client:
     """Requests below one base URL, with one token."""
 
     def __init__(self, base: str, *, ca_file: str = "", plain_http: bool = False, authorization: str = "") -> None:
         self.base = base
-        self._headers = {"User-Agent": f"jhssh/{__version__}", "Accept": "application/json"}
+        self._headers = {"User-Agent": f"jhssh/{__version__}", "Accept": "application/json", "Connection": "close"}
         if authorization:
             self._headers["Authorization"] = authorization
-        parts = urlsplit(base)
-        host = parts.hostname or ""
-        if parts.scheme != "https" and not (parts.scheme == "http" and (plain_http or is_loopback(host))):
-            raise WrongUsage(f"{base} is not https://. Where nobody can listen in between, --plain-http allows it.")
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
-        if is_loopback(host):
-            handlers.append(urllib.request.ProxyHandler({}))
-        if parts.scheme == "https":
-            handlers.append(urllib.request.HTTPSHandler(context=tls_context(ca_file)))
-        self._opener = urllib.request.build_opener(*handlers)
+        to = address(base)
+        if to is None:
+            raise WrongUsage(f"{printable(base)} is no address of a hub.")
+        if to.scheme != "https" and not (to.scheme == "http" and (plain_http or is_loopback(to.host))):
+            raise WrongUsage(f"{printable(base)} is not https://. Where nobody can listen in between, --plain-http allows it.")
+        self._tls = tls_context(ca_file) if to.secure else None
 
     def request(self, method: str, path: str, body: Any = None, *, timeout: float = TIMEOUT) -> Answer:
         """Any answer of the server's, errors and redirects included. Raises Unreachable."""
-        url = urljoin(self.base, path)
-        data = None if body is None else json.dumps(body).encode()
-        headers = {**self._headers, **({"Content-Type": "application/json"} if data is not None else {})}
-        request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310  checked above
-        host = urlsplit(url).netloc
-        try:
+        to = address(urljoin(self.base, path))
+        if to is None:
+            raise WrongUsage(f"{printable(path)} is no address.")
+        data = b"" if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(data))} if body is not None else {}
+        with contextlib.closing(opened(to, self._tls, timeout)) as connection:
             try:
-                response = self._opener.open(request, timeout=timeout)
-            except HTTPError as error:
-                response = error
-            with response:
-                return Answer(response.status, _read(response, timeout), response.headers)
-        except URLError as error:
-            raise _unreachable(host, error.reason) from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _unreachable(host, error) from None
+                connection.send(head(method, to, {**self._headers, **headers}) + data)
+                response = http.client.HTTPResponse(connection, method=method)  # type: ignore[arg-type]
+                response.begin()
+                return Answer(response.status, _read(response), response.headers)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise unreachable(to.authority, error) from None
 
     def call(self, method: str, path: str, body: Any = None, *, timeout: float = TIMEOUT) -> Answer:
         """A good answer (2xx). Raises Failure with what the server said, LoginNeeded, Unreachable."""
@@ -115,24 +100,10 @@ def refusal(answer: Answer, url: str) -> Failure:
     return Failure(said or f"{url} answered with an error ({answer.status}).", code=named)
 
 
-def _read(response: Any, timeout: float) -> bytes:
-    deadline = time.monotonic() + timeout
-    parts: list[bytes] = []
+def _read(response: http.client.HTTPResponse) -> bytes:
+    found = bytearray()
     while chunk := response.read1(65536):
-        parts.append(chunk)
-        if sum(map(len, parts)) > MAX_ANSWER or time.monotonic() > deadline:
+        found += chunk
+        if len(found) > MAX_ANSWER:
             raise OSError("its answer is too long")
-    return b"".join(parts)
-
-
-def _unreachable(host: str, cause: object) -> Unreachable:
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        why = printable(cause.verify_message or str(cause))
-        advice = "If your organisation has a CA of its own, name its certificate: --ca-file FILE (with jhssh login)"
-        return Unreachable(f"The certificate of {host} can't be verified: {why}. {advice}", code="CERTIFICATE_INVALID")
-    if isinstance(cause, ssl.SSLError):
-        return Unreachable(f"{host} does not speak TLS as it should: {printable(str(cause.reason or cause))}.")
-    if isinstance(cause, TimeoutError):
-        return Unreachable(f"{host} does not answer.")
-    said = cause.strerror if isinstance(cause, OSError) and cause.strerror else cause
-    return Unreachable(f"{host} can't be reached: {printable(str(said))}.")
+    return bytes(found)

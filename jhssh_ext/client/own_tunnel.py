@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import hubs, tokens, websocket_stdio
+from . import hubs, tokens, websocket_handshake
 from .failures import Failure, LoginNeeded
 from .tls import tls_context
 from .websocket_frames import Frames
@@ -30,7 +30,7 @@ def connected(hub: hubs.Hub, host: str) -> Frames:
 
 def _connect(hub: hubs.Hub, server: hubs.KnownServer, token: str) -> Frames:
     tls = tls_context(hub.ca_file) if server.tunnel.startswith("wss:") else None
-    return websocket_stdio.connect(server.tunnel, {"Authorization": f"token {token}"}, tls)
+    return websocket_handshake.connect(server.tunnel, {"Authorization": f"token {token}"}, tls)
 
 
 def _running(hub: hubs.Hub, host: str, failure: Failure | None) -> hubs.KnownServer:

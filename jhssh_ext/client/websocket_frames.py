@@ -1,6 +1,6 @@
 """Frames of a WebSocket (RFC 6455, section 5), once its handshake is done: for one thread that reads and others that write.
 
-websocket-client has its own, but masks ten times slower, shares TLS between threads and takes frames of any length.
+websocket-client has all this, but masks ten times slower, shares TLS between threads, and takes frames and answers of any length.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ class Frame:
 class Frames:
     """Of a connection whose handshake is done. All methods raise OSError or ValueError when it is gone."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, received: bytes = b"") -> None:
+        """``received``: what came after the handshake."""
         self._tls = isinstance(connection, ssl.SSLSocket)
         connection.settimeout(None)
         if self._tls:
             connection.setblocking(False)
         self._connection = connection
-        self._received = bytearray()
+        self._received = bytearray(received)
         self._sending, self._in_tls = threading.Lock(), threading.Lock()
 
     def receive(self) -> Frame:

@@ -7,7 +7,6 @@ polled (Windows); each side is read only as fast as the other takes.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -16,14 +15,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
-
-import websocket
-from websocket._exceptions import WebSocketAddressException, WebSocketProxyException
 
 from ..identifiers import printable
-from .failures import Failure, LoginNeeded, Unreachable
+from .failures import Failure, Unreachable
 from .websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frames
+from .websocket_handshake import connect
 
 READ_SIZE = 64 << 10
 PING_INTERVAL = 30.0
@@ -33,7 +29,6 @@ LINGER = 10.0
 """seconds for which an answer may fail to come after standard input has ended"""
 CLOSE_TIMEOUT = 5.0
 """seconds that the other end has to answer Close"""
-CONNECT_TIMEOUT = 20.0
 NORMAL, TRY_AGAIN_LATER = 1000, 1013
 CLEAN = (None, NORMAL, 1001, 1005)
 """codes of a Close (RFC 6455, section 7.4.1) after which there is nothing to say"""
@@ -44,50 +39,6 @@ def run(
 ) -> None:
     """Until either side has ended. ``url``: ws or wss, the latter with ``tls`` or the system's CAs. Raises Failure."""
     Tunnel(connect(url, headers or {}, tls), ping_interval).run()
-
-
-def connect(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> Frames:
-    """The WebSocket behind ``url``, by the HTTP proxy of the environment where there is one. Raises Failure."""
-    made: Any = websocket.WebSocket(sslopt={"context": tls or ssl.create_default_context()} if url.startswith("wss:") else None)
-    try:
-        made.connect(
-            url,
-            header=dict(headers),
-            timeout=CONNECT_TIMEOUT,
-            suppress_origin=True,  # which is a browser's
-            redirect_limit=0,  # the headers may hold a token
-        )
-    except websocket.WebSocketBadStatusException as error:
-        raise _refusal(error.status_code, error.resp_body) from None
-    except ssl.SSLCertVerificationError as error:
-        raise Unreachable(
-            f"The certificate of the hub cannot be verified: {printable(error.verify_message, 200)}. If its CA is a private one, "
-            "name the CA's file with --ca-file.",
-            code="CERTIFICATE_INVALID",
-        ) from None
-    except WebSocketAddressException:
-        raise Unreachable("There is no such host: the name of the hub leads nowhere from this network.") from None
-    except WebSocketProxyException as error:
-        raise Unreachable(f"The HTTP proxy of this network did not let us through: {printable(str(error), 200)}") from None
-    except websocket.WebSocketTimeoutException:
-        raise Unreachable("The hub does not answer.") from None
-    except (OSError, ValueError, websocket.WebSocketException) as error:
-        raise Unreachable(f"No connection to the hub: {printable(str(error), 200)}") from None
-    return Frames(made.sock)
-
-
-def _refusal(status: int, body: bytes | None) -> Failure:
-    """What an HTTP status in place of the WebSocket means; with the server's own sentence if it sent one."""
-    said = ""
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        said = printable(str(json.loads(body or b"")["message"]), 300)
-    if status == 401:
-        return LoginNeeded(said or "The hub does not know this token (any more). Run: jhssh login")
-    if status == 404:
-        return Failure(said or "There is no tunnel at this address: the hub has none, or no server runs.", code="NO_TUNNEL")
-    if status in (502, 503, 504):
-        return Unreachable(said or "SSH is not available at this hub right now. Try again later.")
-    return Failure(said or f"The hub refused the tunnel (HTTP {status}).", code="REFUSED")
 
 
 class Tunnel:

@@ -82,10 +82,11 @@ def secure(ca_file: Path) -> Iterator[FakeGateway]:
         yield gateway
 
 
+@pytest.mark.parametrize("scheme", ["http://", ""])
 def test_all_goes_through_it_and_it_reads_nothing(
-    laptop: Laptop, secure: FakeGateway, ca_file: Path, proxy: ConnectProxy, monkeypatch: pytest.MonkeyPatch
+    laptop: Laptop, secure: FakeGateway, ca_file: Path, proxy: ConnectProxy, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("http://", scheme))
     laptop.log_in(secure, "--ca-file", str(ca_file))
     port = secure.url.rpartition(":")[2]
     assert {request.rpartition(" ")[0] for request in proxy.requests} == {f"CONNECT {ELSEWHERE}:{port}"}
@@ -102,7 +103,8 @@ def test_all_goes_through_it_and_it_reads_nothing(
 def test_a_proxy_that_is_down_is_told(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
     for command in (["login", f"https://{ELSEWHERE}"], ["proxy", f"wss://{ELSEWHERE}/services/ssh/tunnel"]):
-        assert laptop.run(*command).status == 4
+        done = laptop.run(*command)
+        assert (done.status, "jhssh: The HTTP proxy 127.0.0.1:" in done.err) == (4, True)
 
 
 def test_this_computer_needs_no_proxy(
@@ -111,4 +113,9 @@ def test_this_computer_needs_no_proxy(
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     monkeypatch.setenv("http_proxy", proxy.url)
     laptop.log_in(fake)
+    fake.connect["tunnel"] = fake.url.replace("http", "ws") + "/services/ssh/tunnel"
+    fake.answers["tunnel"] = (404, b"", {})
+    laptop.good("servers", "list")
+    assert laptop.run("proxy", "alice.hub").status == 1
+    assert fake.paths[-1] == "GET /services/ssh/tunnel"
     assert proxy.requests == []

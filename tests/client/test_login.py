@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 import stat
@@ -152,25 +151,18 @@ def test_a_hub_with_subdomains_has_its_services_on_them(
         port, services = hub.url.rpartition(":")[2], fake.url.rpartition(":")[2]
         told = laptop.run("login", hub.url)
         assert (told.status, "sends one on to /hub/services/ssh" in told.err) == (1, True)
-        monkeypatch.setattr(
-            http.client,
-            "HTTPConnection",
-            type(
-                "Routed",
-                (http.client.HTTPConnection,),
-                {"connect": lambda self: _connect(self, services if self.host.startswith(subdomain) else port)},
-            ),
-        )
+        connect = socket.create_connection
+
+        def routed(to: tuple[str, int], timeout: float) -> socket.socket:
+            return connect(("127.0.0.1", int(services if to[0].startswith(subdomain) else port)), timeout)
+
+        monkeypatch.setattr(socket, "create_connection", routed)
         for host in (subdomain, ""):  # which sends a browser on to the other
             fake.link = f"http://{host}localhost:{port}/services/ssh/login"
             done = laptop.run("login", hub.url, typed=f"{NUMBER}\n")
             assert done.status == 0, done
     assert hubs.choose().service == f"http://{subdomain}localhost:{port}/services/ssh/"
     assert fake.clients
-
-
-def _connect(connection: http.client.HTTPConnection, port: str) -> None:
-    connection.sock = socket.create_connection(("127.0.0.1", int(port)))
 
 
 def test_a_redirect_is_told_and_not_followed(logged_in: Laptop, fake: FakeGateway) -> None:

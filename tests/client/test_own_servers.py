@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jhssh_ext.client import hubs, own_tunnel, servers, ssh_client, websocket_stdio
+from jhssh_ext.client import hubs, own_tunnel, servers, ssh_client, websocket_handshake
 from jhssh_ext.client.failures import Failure, Unreachable
 
 from ..fakes import hub_without_gateway
@@ -145,7 +145,7 @@ class TestTunnel:
                 raise Unreachable("nothing there")
             return "connected"
 
-        monkeypatch.setattr(websocket_stdio, "connect", connect)
+        monkeypatch.setattr(websocket_handshake, "connect", connect)
         return found
 
     def test_a_stopped_server_is_started(
