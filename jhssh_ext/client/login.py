@@ -64,6 +64,8 @@ def login(
     old = hubs.load().get(hub.name)
     if old is not None:
         _revoke(old)
+        if old.token_key != hub.token_key:
+            tokens.forget(old.token_key)
     where = tokens.store(hub.token_key, secret)
     hub = known(hub, me)
     hubs.save(hub)
@@ -114,7 +116,10 @@ def _new_hub(base: str, name: str | None, ca_file: str | None, plain_http: bool,
 
 def _free_name(base: str, taken: set[str]) -> str:
     """``hub``, or for a second one what its address begins with."""
-    first = re.sub(r"[^a-z0-9-]", "-", (urlsplit(base).hostname or "").partition(".")[0]).strip("-")[:24] or "hub"
+    host = urlsplit(base).hostname or ""
+    address = re.fullmatch(r"[0-9.]*|.*:.*", host)
+    first = "" if address else re.sub(r"[^a-z0-9-]", "-", host.partition(".")[0]).strip("-")[:24].rstrip("-")
+    first = first or "hub"
     wanted = ["hub", first, *(f"{first}-{number}" for number in range(2, 100))]
     return next(each for each in wanted if each not in taken)
 

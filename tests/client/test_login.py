@@ -12,7 +12,7 @@ import pytest
 
 from jhssh_ext.client import hubs, tokens
 from jhssh_ext.client.failures import WrongUsage
-from jhssh_ext.client.login import _site, base_url
+from jhssh_ext.client.login import _free_name, _site, base_url
 
 from ..fakes import gateway_api
 from ..fakes.gateway_api import CODE, NUMBER, FakeGateway
@@ -276,3 +276,19 @@ def test_damaged_files_are_named(logged_in: Laptop) -> None:
         (logged_in.settings / "hubs.json").write_text(damaged)
         done = logged_in.run("keys", "list")
         assert (done.status, "hubs.json" in done.err) == (1, True), damaged
+
+
+@pytest.mark.parametrize(
+    ("base", "taken", "name"),
+    [
+        ("https://hub.example.org/", set(), "hub"),
+        ("https://lab.example.org/", {"hub"}, "lab"),
+        ("https://lab.example.org/", {"hub", "lab"}, "lab-2"),
+        ("https://127.0.0.1:8000/", {"hub"}, "hub-2"),
+        ("https://[2001:db8::1]/", {"hub", "hub-2"}, "hub-3"),
+        ("https://a23456789012345678901234-b.example.org/", {"hub"}, "a23456789012345678901234"),
+        ("https://-_.example.org/", {"hub"}, "hub-2"),
+    ],
+)
+def test_a_second_hub_gets_a_name_that_tells(base: str, taken: set[str], name: str) -> None:
+    assert _free_name(base, taken) == name
