@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from .failures import Failure, LoginNeeded, WrongUsage
+from .paths import home
 
 GATEWAY = "gateway"
 TOKEN = "token"  # noqa: S105  the kind's name
-MAX_FILE = 1 << 20
+MAX_FILE, MAX_HUB = 4 << 20, 256 << 10
+"""bytes of a file of ours, and of one hub in it: no hub's answer crowds the others out"""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Hub:
 
     @property
     def token_key(self) -> str:
-        """Under what the token is kept."""
-        return self.service or self.url
+        """Under what the token is kept: with the name, since a user may have two accounts on one hub."""
+        return f"{self.name} {self.service or self.url}"
 
     def server_of_host(self, host: str) -> KnownServer | None:
         return next((each for each in self.servers if each.host == host.lower()), None)
@@ -72,11 +74,11 @@ def folder() -> Path:
     if given:
         return Path(given)
     if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA") or Path.home() / "AppData/Roaming") / "jhssh"
+        return Path(os.environ.get("APPDATA") or home() / "AppData/Roaming") / "jhssh"
     if sys.platform == "darwin":
-        return Path.home() / "Library/Application Support/jhssh"
+        return home() / "Library/Application Support/jhssh"
     given = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(given) if given.startswith("/") else Path.home() / ".config") / "jhssh"
+    return (Path(given) if given.startswith("/") else home() / ".config") / "jhssh"
 
 
 def write_private(path: Path, text: str) -> None:
@@ -129,6 +131,8 @@ def load() -> dict[str, Hub]:
 
 def save(hub: Hub) -> None:
     """Puts it in the place of what was known by that name. Raises Failure."""
+    if len(json.dumps(asdict(hub))) > MAX_HUB:
+        raise Failure(f"{hub.name} has more servers and keys than jhssh can remember.")
     _write({**load(), hub.name: hub})
 
 
@@ -165,7 +169,10 @@ def of_host(host: str) -> Hub:
 
 def _write(hubs: dict[str, Hub]) -> None:
     models = {name: {key: value for key, value in asdict(hub).items() if key != "name"} for name, hub in hubs.items()}
-    write_private(hubs_file(), json.dumps({"hubs": models}, indent=1) + "\n")
+    text = json.dumps({"hubs": models}, indent=1) + "\n"
+    if len(text) >= MAX_FILE:
+        raise Failure("There are more hubs than jhssh can remember. Log out of one: jhssh logout --hub NAME")
+    write_private(hubs_file(), text)
 
 
 def _hub(name: str, model: dict[str, Any]) -> Hub:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from types import ModuleType
 
 import pytest
 
-from jhssh_ext.client import tokens
+from jhssh_ext.client import hubs, tokens
 
+from ..fakes.gateway_api import FakeGateway
 from .conftest import Laptop
 
 KEY = "https://hub.example.org/services/ssh/"
@@ -110,3 +112,24 @@ def test_a_file_of_another_is_reported(laptop: Laptop) -> None:
     assert done.status == 3  # no hub is known
     with pytest.raises(tokens.hubs.Failure, match=r"tokens\.json is damaged"):
         tokens.load(KEY)
+
+
+def test_two_accounts_on_one_hub_have_a_token_each(laptop: Laptop, fake: FakeGateway) -> None:
+    laptop.log_in(fake, "--name", "work")
+    laptop.log_in(fake, "--name", "private")
+    work, private = (tokens.load(hubs.choose(name).token_key) for name in ("work", "private"))
+    assert [fake.tokens[work], fake.tokens[private]] == ["good", "good"]
+    laptop.good("logout", "--hub", "private")
+    assert fake.revoked == [private]
+    assert json.loads(tokens.tokens_file().read_text()) == {hubs.choose("work").token_key: work}
+    laptop.good("servers", "list", "--hub", "work")
+
+
+def test_another_login_to_a_hub_leaves_no_token_of_the_one_before(laptop: Laptop, fake: FakeGateway) -> None:
+    own = "0123456789abcdef0123456789abcdef"
+    hubs.save(hubs.Hub("hub", f"{fake.url}/", hubs.TOKEN, "alice"))
+    tokens.store(hubs.choose().token_key, own)
+    laptop.log_in(fake)
+    assert own not in tokens.tokens_file().read_text()
+    laptop.good("logout")
+    assert json.loads(tokens.tokens_file().read_text()) == {}
