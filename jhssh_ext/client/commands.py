@@ -111,8 +111,15 @@ def parser() -> argparse.ArgumentParser:
 def _waiting() -> argparse.ArgumentParser:
     wait = argparse.ArgumentParser(add_help=False)
     wait.add_argument("--no-wait", dest="wait", action="store_false", help="only ask for it")
-    wait.add_argument("--timeout", type=float, metavar="SECONDS", help="how long to wait (300 for a start, 60 for a stop)")
+    wait.add_argument("--timeout", type=seconds, metavar="SECONDS", help="how long to wait (300 for a start, 60 for a stop)")
     return wait
+
+
+def seconds(text: str) -> float:
+    """Raises ValueError, of which argparse makes a sentence."""
+    if not 0 < float(text) < 1e9:
+        raise ValueError(text)
+    return float(text)
 
 
 def run(given: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from . import hubs, ssh_client, ssh_config
 from .failures import Failure, LoginNeeded
 from .hub_api import refreshed
 from .output import note, say
+from .paths import expanded
 
 AUTO, TUNNEL, DIRECT = "auto", "tunnel", "direct"
 PROBE_TIMEOUT = 3.0
@@ -45,7 +46,7 @@ def config(
                 hubs.save(each)
     if not known and not (write or dry_run):
         raise LoginNeeded("You are not logged in to any hub. Log in: jhssh login https://hub.example.org")
-    path = Path(file).expanduser().absolute() if file else ssh_client.folder() / "config"
+    path = expanded(file) if file else ssh_client.folder() / "config"
     known_hosts_path = ssh_client.folder() / "jhssh_known_hosts"
     wanted = Written(sections(known), ssh_config.known_hosts(known))
     text = ssh_config.block(wanted.hosts, known_hosts_file=_slashes(known_hosts_path), command=own_command())

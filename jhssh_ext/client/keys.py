@@ -18,6 +18,7 @@ from .failures import Failure, WrongUsage
 from .http_client import Client
 from .hub_api import Account, Key
 from .output import date, say, say_json, table
+from .paths import expanded
 
 DEFAULT_NAMES = ("id_ed25519", "id_ed25519_sk", "id_ecdsa", "id_ecdsa_sk", "id_rsa")
 """as ssh tries them (ssh_config(5), IdentityFile), the newest kind first"""
@@ -41,7 +42,7 @@ def add(account: Account, file: str | None) -> None:
     if file == "-":
         keys = _parsed(sys.stdin.read(MAX_TEXT + 1), "What was piped in")
     else:
-        path = _public_file(Path(file).expanduser()) if file else default_key()
+        path = _public_file(expanded(file)) if file else default_key()
         keys = _parsed(_text(path), str(path))
     _register(account, keys)
 
@@ -115,7 +116,7 @@ def _register(account: Account, keys: list[PublicKey]) -> None:
 
 def _public_file(path: Path) -> Path:
     """The .pub file of a key pair, whichever of the two was named: the private one is not even opened."""
-    public = path.with_name(f"{path.name}.pub")
+    public = path.parent / f"{path.name}.pub"
     return public if path.suffix != ".pub" and public.is_file() else path
 
 
@@ -141,9 +142,8 @@ def _parsed(text: str, where: str) -> list[PublicKey]:
 
 
 def _meant(keys: list[Key], which: str) -> Key:
-    path = Path(which).expanduser()
     wanted = {which, f"SHA256:{which}"}
-    if path.suffix == ".pub" and path.is_file():
+    if which.endswith(".pub") and (path := expanded(which)).is_file():
         wanted = {key.fingerprint for key in _parsed(_text(path), which)}
     found = [key for key in keys if key.fingerprint in wanted or key.comment == which]
     if not found and len(which.removeprefix("SHA256:")) >= 4:

@@ -10,17 +10,18 @@ import socket
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from .. import __version__
 from ..identifiers import printable
 from . import hubs, tokens
+from .addresses import address
 from .failures import Failure, LoginNeeded, Unreachable, WrongUsage
 from .host_names import HUB_NAME
 from .http_client import Answer, Client, refusal
 from .hub_api import Gateway, Me, account, field, known, seconds
 from .output import Progress, date, note, say
+from .paths import expanded
 
 MIN_INTERVAL, MAX_INTERVAL = 0.2, 10.0
 MAX_WAIT = 900.0
@@ -31,13 +32,11 @@ TOKEN = re.compile(r"[!-~]{8,500}")
 def base_url(text: str) -> str:
     """The hub's base URL, whatever page of it was copied from the browser; ends with a slash. Raises WrongUsage."""
     text = text.strip()
-    parts = urlsplit(text if "://" in text else f"https://{text}")
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or re.search(r"[\s\x00-\x1f\x7f]", text):
+    url = text if "://" in text else f"https://{text}"
+    to = address(url)
+    if to is None or to.scheme not in ("http", "https") or re.search(r"[\s\x00-\x1f\x7f]", text):
         raise WrongUsage(f"{printable(text)} is no address of a hub. It looks like https://hub.example.org")
+    parts = urlsplit(url)
     if parts.username is not None:
         raise WrongUsage("Leave the user name out of the address: the hub asks who you are.")
     path = re.sub(r"/(?:hub|user|services)(?:/.*)?$", "/", parts.path)
@@ -108,7 +107,7 @@ def _new_hub(base: str, name: str | None, ca_file: str | None, plain_http: bool,
         kind=hubs.GATEWAY if service else hubs.TOKEN,
         user="",
         service=service,
-        ca_file=str(Path(ca_file).expanduser().absolute()) if ca_file else "",
+        ca_file=str(expanded(ca_file)) if ca_file else "",
         plain_http=plain_http,
         way=same.way if same else "auto",
     )
@@ -221,7 +220,7 @@ def _wait(client: Client, request: str, lasts: float, interval: float) -> dict[s
 
 def _retry_after(answer: Answer, interval: float) -> float:
     with contextlib.suppress(ValueError):
-        return min(max(float(answer.headers.get("Retry-After", "")), interval), MAX_INTERVAL)
+        return min(max(seconds(float(answer.headers.get("Retry-After", ""))) or interval, interval), MAX_INTERVAL)
     return interval
 
 
@@ -242,7 +241,9 @@ def _own_token(hub: hubs.Hub) -> tuple[str, Me]:
     """Reads the user's own token, never from the command line, which every user of the machine can see. Raises Failure."""
     if sys.stdin.isatty():
         note(f"Make a token on {urljoin(hub.url, 'hub/token')} and paste it here; it is not shown.")
-        token = getpass.getpass("Token: ").strip()
+        token = ""
+        with contextlib.suppress(EOFError):
+            token = getpass.getpass("Token: ").strip()
     else:
         token = sys.stdin.readline().strip()
     if not TOKEN.fullmatch(token):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -14,9 +13,19 @@ from ..identifiers import printable
 
 
 def say(text: str = "") -> None:
-    """A line of the result."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """A line of the result. Raises OSError."""
+    flush(text + "\n")
+
+
+def flush(last: str = "") -> None:
+    """Raises OSError, once: what can't be written is not tried again at exit."""
+    try:
+        sys.stdout.write(last)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        error.filename = "standard output"
+        raise
 
 
 def note(text: str = "") -> None:
@@ -57,6 +66,8 @@ class Progress:
         self._last = ""
 
     def show(self, text: str) -> None:
+        import shutil  # here: `jhssh proxy` shows nothing, and must begin soon
+
         # A line that is longer than the terminal could not be taken back.
         text = printable(text, max(20, shutil.get_terminal_size().columns - 12))
         if self._live:

@@ -12,6 +12,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from ..identifiers import printable
 from . import hubs
+from .addresses import address
 from .failures import Failure, LoginNeeded
 from .http_client import Answer, Client, refusal
 from .hub_api import Connect, Key, Me, Server, field, good_tunnel, host_keys, login_again, read_keys
@@ -61,7 +62,7 @@ class OwnServers:
     def _url_of(self, model: dict[str, Any], user: str, name: str) -> str:
         """Of that server: as the Hub tells it where it has a host of its own, else below the Hub's."""
         full = model.get("full_url")
-        if isinstance(full, str) and urlsplit(full).scheme == urlsplit(self._hub.url).scheme:
+        if isinstance(full, str) and (to := address(full)) is not None and to.scheme == urlsplit(self._hub.url).scheme:
             return full
         path = "/".join(quote(part, safe="") for part in ("user", user, name) if part)
         return urljoin(self._hub.url, f"{path}/")

@@ -5,7 +5,9 @@ On the path of every connection: it asks nobody, and imports what it needs as la
 
 from __future__ import annotations
 
+from ..identifiers import printable
 from . import hubs, websocket_stdio
+from .addresses import address
 from .failures import Failure, WrongUsage
 from .tls import is_loopback, tls_context
 
@@ -26,14 +28,10 @@ def proxy(host: str, *, ca_file: str = "") -> None:
 
 def _address(url: str) -> str:
     """A ``wss://`` URL of what was given, which may be ``https://``. Raises WrongUsage."""
-    scheme, _, rest = url.partition("://")
-    host = rest.partition("/")[0].rpartition("@")[2]
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    if scheme in ("wss", "https"):
-        return f"wss://{rest}"
-    if scheme in ("ws", "http") and is_loopback(name):
-        return f"ws://{rest}"
-    raise WrongUsage(f"{url} is no address of a tunnel: wss://hub.example.org/services/ssh/tunnel")
+    to, rest = address(url), url.partition("://")[2]
+    if to is not None and (to.secure or is_loopback(to.host)):
+        return f"{'wss' if to.secure else 'ws'}://{rest}"
+    raise WrongUsage(f"{printable(url)} is no address of a tunnel: wss://hub.example.org/services/ssh/tunnel")
 
 
 def _to_own_server(hub: hubs.Hub, host: str) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from ..identifiers import printable
 from . import ssh_config
+from .paths import home
 
 TIMEOUT = 20
 
 
 def folder() -> Path:
-    return Path.home() / ".ssh"
+    return home() / ".ssh"
 
 
 def read(file: Path, host: str) -> dict[str, list[str]] | str:

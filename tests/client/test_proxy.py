@@ -62,10 +62,15 @@ def test_the_address_of_a_tunnel(laptop: Laptop, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "given", ["ws://hub.example.org/x", "http://hub.example.org/x", "ftp://hub.example.org/x", "ws://localhost@evil/x"]
+    "given",
+    [
+        *("ws://hub.example.org/x", "http://hub.example.org/x", "ftp://hub.example.org/x", "ws://localhost@evil/x"),
+        *("wss://", "wss://[foo", "wss://h:99999/", "ws://\x1b[31m/"),
+    ],
 )
 def test_addresses_that_are_no_tunnels(laptop: Laptop, given: str) -> None:
-    assert laptop.run("proxy", given).status == 2
+    done = laptop.run("proxy", given)
+    assert (done.status, "is no address of a tunnel" in done.err, "\x1b" in done.err) == (2, True, False)
 
 
 def test_unknown_hosts_and_hubs_without_a_tunnel(logged_in: Laptop) -> None:
