@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import socket
 import stat
+import sys
 import webbrowser
+from email.message import Message
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from jhssh_ext.client import hubs, tokens
 from jhssh_ext.client.failures import WrongUsage
-from jhssh_ext.client.login import _free_name, _site, base_url
+from jhssh_ext.client.http_client import Answer
+from jhssh_ext.client.login import _free_name, _retry_after, _site, base_url, login
 
 from ..fakes import gateway_api
 from ..fakes.gateway_api import CODE, NUMBER, FakeGateway
@@ -42,7 +47,10 @@ def test_any_page_of_a_hub_leads_to_its_base_url(given: str, wanted: str) -> Non
 
 @pytest.mark.parametrize(
     "given",
-    ["", "ftp://hub.example.org", "https://", "https://a b/", "https://alice:pw@hub.example.org", "https://hub:port/", "ssh:hub"],
+    [
+        *("", "ftp://hub.example.org", "https://", "https://a b/", "https://alice:pw@hub.example.org", "https://hub:port/"),
+        *("ssh:hub", "https://[foo", "https://hub:99999", "https://a..b", f"https://{'a' * 64}.org"),
+    ],
 )
 def test_what_is_no_address_is_refused(given: str) -> None:
     with pytest.raises(WrongUsage):
@@ -292,3 +300,22 @@ def test_damaged_files_are_named(logged_in: Laptop) -> None:
 )
 def test_a_second_hub_gets_a_name_that_tells(base: str, taken: set[str], name: str) -> None:
     assert _free_name(base, taken) == name
+
+
+@pytest.mark.parametrize(("said", "wanted"), [("3", 3.0), ("nan", 1.0), ("inf", 1.0), ("1e400", 1.0), ("-5", 1.0), ("99", 10.0)])
+def test_how_long_to_wait_is_a_number(said: str, wanted: float) -> None:
+    headers = Message()
+    headers["Retry-After"] = said
+    assert _retry_after(Answer(429, b"", headers), 1.0) == wanted
+
+
+def test_no_token_is_typed(laptop: Laptop, monkeypatch: pytest.MonkeyPatch, fake: FakeGateway) -> None:
+    """Ctrl+D at the prompt."""
+
+    def ended(_prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(getpass, "getpass", ended)
+    with pytest.raises(WrongUsage, match="no token"):
+        login(fake.url, token=True)
