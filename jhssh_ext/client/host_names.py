@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 
 HUB_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+HASH_DIGITS = 8
+HASHED = re.compile(rf"-[0-9a-f]{{{HASH_DIGITS},}}\Z")
 
 
 def label(text: str) -> str:
@@ -18,16 +20,28 @@ def label(text: str) -> str:
 
 
 def host_names(user: str, servers: Iterable[str], hub: str) -> dict[str, str]:
-    """For each server (``""`` is the default one) its host name: the same ones each time, no two alike."""
-    owner = label(user) or _short_hash(user)
+    """For each server (``""`` is the default one) its host name: the same one whichever others there are, no two alike."""
+    owner = label(user) or _hash(user)
     found: dict[str, str] = {}
+    taken: set[str] = set()
     for server in sorted(set(servers)):
-        host = f"{owner}.{hub}" if not server else f"{owner}-{label(server) or _short_hash(server)}.{hub}"
-        if host in found.values():
-            host = f"{host.removesuffix(f'.{hub}')}-{_short_hash(server)}.{hub}"
-        found[server] = host
+        digits = HASH_DIGITS
+        while (host := _host(owner, server, digits)) in taken:
+            digits += HASH_DIGITS  # two hashes begin alike
+        found[server] = f"{host}.{hub}"
+        taken.add(host)
     return found
 
 
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+def _host(owner: str, server: str, digits: int) -> str:
+    """A server's name that can't stand there as it is, or that looks as if it had a hash, gets one."""
+    if not server:
+        return owner
+    plain = label(server)
+    if plain == server and not HASHED.search(f"-{plain}"):
+        return f"{owner}-{plain}"
+    return "-".join(part for part in (owner, plain, _hash(server, digits)) if part)
+
+
+def _hash(text: str, digits: int = HASH_DIGITS) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
