@@ -6,9 +6,10 @@ import difflib
 import os
 import shutil
 import socket
+import stat
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from ..identifiers import printable
 from . import hubs, ssh_client, ssh_config
 from .failures import Failure, LoginNeeded
 from .hub_api import refreshed
-from .output import note, say
+from .output import Progress, note, say
 from .paths import expanded
 
 AUTO, TUNNEL, DIRECT = "auto", "tunnel", "direct"
 PROBE_TIMEOUT = 3.0
 PROBE_HOST = "jhssh-probe.invalid"
+FEW = 20
+"""hosts that ssh reads in a moment"""
 
 
 @dataclass(frozen=True)
@@ -69,22 +72,32 @@ def config(
             note("Nothing would change.")
         return
     _check(path, before, after, wanted.hosts)
-    for target, _, new in reversed(changes):  # the keys first: the hosts need them
-        _write(target, new)
+    for change in reversed(changes):  # the keys first: the hosts need them
+        _write(*change)
     _tell(path, changed=bool(changes), sections_=wanted.hosts)
 
 
-def sections(known: Iterable[hubs.Hub]) -> list[ssh_config.Host]:
-    """All hosts of all hubs, each by the way that works from here."""
+def sections(known: Iterable[hubs.Hub], named: Container[str] | None = None) -> list[ssh_config.Host]:
+    """All hosts of all hubs, each by the way that works from here. Of those left out, the ``named`` ones are told; None: all."""
     found = []
     for hub in known:
         of_hub = ssh_config.hosts(hub, tunnel=by_tunnel(hub))
+        left_out = [each for each in hub.servers if not ssh_config.takes(each.login_name)]
+        for each in left_out:
+            if named is None or each.host in named:
+                note(f"{each.host} is left out: {_why_left_out(each)}")
         if not of_hub and hub.kind == hubs.TOKEN:
             note(f"{hub.name}: no server of yours takes SSH right now. See why: jhssh servers list")
-        elif not of_hub:
+        elif not of_hub and not left_out:
             note(f"{hub.name}: the hub says no way by which ssh could reach it. Ask its admin.")
         found += of_hub
     return found
+
+
+def _why_left_out(server: hubs.KnownServer) -> str:
+    if not server.login_name:
+        return "its hub has no login name for it."
+    return f"its login name {printable(server.login_name)} holds what a shell would act on. Make a server with a plainer name."
 
 
 def by_tunnel(hub: hubs.Hub) -> bool:
@@ -137,10 +150,12 @@ def _read(path: Path) -> str:
         raise Failure(f"{path} can't be read: {error.strerror or error}.") from None
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all; a link stays a link, and the file keeps its mode. Raises Failure."""
+def _write(path: Path, before: str, text: str) -> None:
+    """Whole or not at all; a link stays a link, and the file keeps its mode. Raises Failure, also if it is not as before."""
     target = Path(os.path.realpath(path))
     try:
+        if target.exists() and not target.stat().st_mode & stat.S_IWUSR:
+            raise Failure(f"{path} was not changed: it is read-only. If it is to be written: chmod u+w {path}")
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor, temporary = tempfile.mkstemp(prefix=".jhssh-", dir=target.parent)  # mode 0600
         try:
@@ -148,6 +163,8 @@ def _write(path: Path, text: str) -> None:
                 file.write(text.encode("utf-8", "surrogateescape"))
             if target.exists():
                 shutil.copymode(target, temporary)
+            if _read(path) != before:
+                raise Failure(f"{path} was not changed: something else has just written it. Run this again.")
             Path(temporary).replace(target)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -168,15 +185,25 @@ def _check(path: Path, before: str, after: str, wanted: list[ssh_config.Host]) -
         if isinstance(said, str):
             raise Failure(f"{path} was not changed: ssh itself rejects it: {said.replace(str(trial), str(path))}")
         trial.write_bytes(after.encode("utf-8", "surrogateescape"))
-        for host in wanted:
-            found = ssh_client.read(trial, host.name)
-            if isinstance(found, str):
-                raise Failure(f"{path} was not changed: ssh would reject it: {found.replace(str(trial), str(path))}")
-            if found.get("hostkeyalias") != [host.host_key_alias] or found.get("user") != [host.user]:
-                raise Failure(
-                    f"{path} was not changed: for {host.name} something else in it counts before the block of jhssh "
-                    f"(user {printable(' '.join(found.get('user', [])))}). Move the block to the top."
-                )
+        progress = Progress()
+        try:
+            for host in wanted:
+                if len(wanted) > FEW:
+                    progress.show(f"Checking how ssh reads {len(wanted)} hosts …")
+                _check_host(path, trial, host)
+        finally:
+            progress.clear()
+
+
+def _check_host(path: Path, trial: Path, host: ssh_config.Host) -> None:
+    found = ssh_client.read(trial, host.name)
+    if isinstance(found, str):
+        raise Failure(f"{path} was not changed: ssh would reject it: {found.replace(str(trial), str(path))}")
+    if found.get("hostkeyalias") != [host.host_key_alias] or found.get("user") != [host.user]:
+        raise Failure(
+            f"{path} was not changed: for {host.name} something else in it counts before the block of jhssh "
+            f"(user {printable(' '.join(found.get('user', [])))}). Move the block to the top."
+        )
 
 
 def _difference(path: Path, before: str, after: str) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from ..errors import KeyRefused
 from ..identifiers import printable
-from ..login_names import DEFAULT_SEPARATOR
+from ..login_names import MAX_LOGIN_NAME, candidates
 from ..public_keys import listed_key
 from . import hubs, tokens
 from .failures import Failure, LoginNeeded
@@ -20,7 +20,9 @@ from .tls import is_loopback
 
 HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 """a name or an address: nothing that ssh's configuration could take for something else"""
-MAX_SERVERS = 1000
+MAX_SERVERS, MAX_HOST_KEYS, MAX_HOST, MAX_TUNNEL = 1000, 20, 253, 2000
+MAX_SECONDS = 1e11
+"""the year 5138"""
 
 T = TypeVar("T")
 
@@ -42,6 +44,7 @@ class Server:
 
     name: str
     login_name: str
+    """empty: none, so no SSH (a named server where the gateway has no separator)"""
     ready: bool
     pending: str = ""
     """``spawn``, ``stop`` or nothing"""
@@ -196,26 +199,28 @@ def read_me(model: dict[str, Any], hub: hubs.Hub) -> Me:
     host = field(connect, "host", str) or urlsplit(hub.url).hostname or ""
     port = field(connect, "port", int)
     tunnel = field(connect, "tunnel", str)
-    if not HOST.fullmatch(host) or not 0 <= port < 65536 or (tunnel and not good_tunnel(tunnel, hub)):
+    if len(host) > MAX_HOST or not HOST.fullmatch(host) or not 0 <= port < 65536 or (tunnel and not good_tunnel(tunnel, hub)):
         raise not_understood("connect")
-    separator = model.get("separator", DEFAULT_SEPARATOR)
-    user = field(model, "user", str)
-    servers = tuple(_server(each, user, separator) for each in field(model, "servers", list)[:MAX_SERVERS])
+    found = [_server(each) for each in field(model, "servers", list)[:MAX_SERVERS]]
     return Me(
-        user=user,
+        user=field(model, "user", str),
         expires=seconds(model.get("expires")) or 0.0,
         connect=Connect(host, port, field(connect, "published", bool), host_keys(field(connect, "host_keys", list)), tunnel),
-        servers=servers,
+        servers=tuple(each for each in found if _can_be(each)),
     )
 
 
-def _server(model: Any, user: str, separator: str) -> Server:
-    name = field(model, "name", str)
+def _can_be(server: Server) -> bool:
+    """What no login name can mean is of no use here, and may hold a newline."""
+    return len(server.name) <= MAX_LOGIN_NAME and (not server.login_name or bool(candidates(server.login_name)))
+
+
+def _server(model: Any) -> Server:
     ssh = model.get("ssh")
     message = model.get("message")
     return Server(
-        name=name,
-        login_name=field(model, "login_name", str) or (f"{user}{separator}{name}" if name else user),
+        name=field(model, "name", str),
+        login_name=field(model, "login_name", str),
         ready=field(model, "ready", bool),
         pending=model.get("pending") if model.get("pending") in ("spawn", "stop") else "",
         ssh=ssh if isinstance(ssh, bool) else None,
@@ -243,7 +248,7 @@ def read_keys(model: dict[str, Any]) -> list[Key]:
 def host_keys(lines: list[Any]) -> tuple[str, ...]:
     """``type base64`` of each line that is a public key; others are for newer versions than this."""
     found = []
-    for line in lines:
+    for line in lines[:MAX_HOST_KEYS]:
         if isinstance(line, str):
             try:
                 key = listed_key(line)
@@ -255,8 +260,13 @@ def host_keys(lines: list[Any]) -> tuple[str, ...]:
 
 def good_tunnel(url: str, hub: hubs.Hub) -> bool:
     """Is it a WebSocket that nobody can listen to, or whose hub is reached without TLS anyway?"""
-    parts = urlsplit(url)
-    if not parts.hostname or re.search(r"[\s\"'\\\x00-\x1f]", url):
+    if len(url) > MAX_TUNNEL or re.search(r"[\s\"'\\\x00-\x1f]", url):
+        return False
+    try:
+        parts = urlsplit(url)
+        if not parts.hostname or parts.port == 0:
+            return False
+    except ValueError:
         return False
     return parts.scheme == "wss" or (parts.scheme == "ws" and (hub.plain_http or is_loopback(parts.hostname)))
 
@@ -270,7 +280,8 @@ def field(model: Any, name: str, kind: type[T]) -> T:
 
 
 def seconds(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MAX_SECONDS
+    return float(value) if known else None
 
 
 def not_understood(what: str) -> Failure:

@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from ..identifiers import printable
-from . import hubs
+from . import hubs, ssh_config
 from .addresses import address
 from .failures import Failure, LoginNeeded
 from .http_client import Answer, Client, refusal
-from .hub_api import Connect, Key, Me, Server, field, good_tunnel, host_keys, login_again, read_keys
+from .hub_api import MAX_SERVERS, Connect, Key, Me, Server, field, good_tunnel, host_keys, login_again, read_keys
 
 STATUS_TIMEOUT = 10.0
 
@@ -57,7 +57,7 @@ class OwnServers:
                 pending=each.get("pending") if each.get("pending") in ("spawn", "stop") else "",
                 url=self._url_of(each, user, name),
             )
-        return [found[name] for name in sorted(found)]
+        return [found[name] for name in sorted(found)[:MAX_SERVERS]]
 
     def _url_of(self, model: dict[str, Any], user: str, name: str) -> str:
         """Of that server: as the Hub tells it where it has a host of its own, else below the Hub's."""
@@ -84,6 +84,8 @@ class OwnServers:
             account, keys = field(told, "user", str) or server.login_name, host_keys(field(told, "host_keys", list))
         except Failure as error:
             return replace(server, message=error.sentence)
+        if not ssh_config.takes(account):
+            return replace(server, ssh=False, message=f"ssh can't be given the name of its account: {printable(account)}.")
         parts = urlsplit(urljoin(server.url, "jhssh/tunnel"))
         tunnel = urlunsplit(parts._replace(scheme="wss" if parts.scheme == "https" else "ws"))
         if not good_tunnel(tunnel, self._hub):

@@ -7,12 +7,18 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..identifiers import printable
+from ..login_names import candidates
 from . import hubs
+from .failures import Failure
 
 BEGIN = "# >>> jhssh >>>"
 END = "# <<< jhssh <<<"
 GATEWAY_ALIAS = "jhssh-gateway."
 KEEPALIVE = 30
+FOR_SHELLS = re.compile(r"""['"`;&<>|(){}$%]|^-|\s-|\\(?:\s|\Z)""")
+"""what ssh refuses in user names on its command line since 9.6 (ssh.c, valid_ruser), and what it expands in User since 10.0"""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class BrokenMarkers(Exception):
@@ -33,11 +39,17 @@ class Host:
 
 def hosts(hub: hubs.Hub, *, tunnel: bool) -> list[Host]:
     """All that can be reached: without a gateway, the servers whose own host key is known."""
+    servers = [each for each in hub.servers if takes(each.login_name)]
     if hub.kind == hubs.TOKEN:
-        return [Host(each.host, each.login_name, each.host, hub, True) for each in hub.servers if each.host_keys and each.tunnel]
+        return [Host(each.host, each.login_name, each.host, hub, True) for each in servers if each.host_keys and each.tunnel]
     if not (hub.tunnel if tunnel else hub.ssh_port):
         return []
-    return [Host(each.host, each.login_name, gateway_alias(hub), hub, tunnel) for each in hub.servers]
+    return [Host(each.host, each.login_name, gateway_alias(hub), hub, tunnel) for each in servers]
+
+
+def takes(login_name: str) -> bool:
+    """Can it stand behind ``User``? Others chose it, and ssh gives it to a shell for each %r in the user's own sections."""
+    return bool(candidates(login_name)) and not FOR_SHELLS.search(login_name)
 
 
 def gateway_alias(hub: hubs.Hub) -> str:
@@ -86,15 +98,21 @@ def _options(host: Host, known_hosts_file: str, command: list[str]) -> list[str]
 
 
 def quoted(value: str) -> str:
-    """One argument of ssh_config(5)."""
-    if re.fullmatch(r"[A-Za-z0-9@%+=:,./_~-]+", value):
+    """One argument of ssh_config(5). Raises Failure."""
+    if re.fullmatch(r"[A-Za-z0-9@%+:,./_~-]+", value):
         return value
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + _one_line(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def proxy_command(command: list[str]) -> str:
-    """A line for the user's shell, in which ssh replaces %h."""
-    return f"{shell_words(command).replace('%', '%%')} proxy %h"
+    """A line for the user's shell, in which ssh replaces %h. Raises Failure."""
+    return f"{_one_line(shell_words(command)).replace('%', '%%')} proxy %h"
+
+
+def _one_line(value: str) -> str:
+    if CONTROL.search(value):
+        raise Failure(f"{printable(value)} can't stand in ssh's configuration: it holds a control character.")
+    return value
 
 
 def shell_words(words: list[str]) -> str:
@@ -109,7 +127,7 @@ def replaced(text: str, new_block: str) -> str:
     """
     newline = "\r\n" if "\r\n" in text and "\n" not in text.replace("\r\n", "") else "\n"
     new_block = new_block.replace("\n", newline)
-    lines = text.splitlines(keepends=True)
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)  # as ssh sees them
     begins = [number for number, line in enumerate(lines) if line.strip() == BEGIN]
     ends = [number for number, line in enumerate(lines) if line.strip() == END]
     if not begins and not ends:

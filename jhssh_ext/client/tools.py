@@ -52,12 +52,18 @@ def written(arguments: list[str]) -> Path:
     known = [_with_named_hosts(hub, arguments) for hub in hubs.load().values()]
     if not known:
         hubs.choose()  # raises
-    return write_files(hubs.folder(), known, config.sections(hub for hub in known if _is_meant(hub, arguments)))
+    # Of these hubs alone: finding out how another one is reached now may take seconds.
+    named = {hub.name: hosts for hub in known if (hosts := named_hosts(hub, arguments))}
+    sections = config.sections((hub for hub in known if hub.name in named), set().union(*named.values()))
+    return write_files(hubs.folder(), known, sections, "+".join(["ssh_config", *named]))
 
 
-def write_files(folder: Path, known: Iterable[hubs.Hub], sections: Iterable[ssh_config.Host]) -> Path:
-    """ssh_config and known_hosts in ``folder``; the path of the former. Raises Failure."""
-    known_hosts, file = folder / "known_hosts", folder / "ssh_config"
+def write_files(folder: Path, known: Iterable[hubs.Hub], sections: Iterable[ssh_config.Host], name: str = "ssh_config") -> Path:
+    """The configuration ``name`` and known_hosts in ``folder``; the path of the former. Raises Failure.
+
+    Other tools that run read them too, and again for each connection: so one file for each set of hubs.
+    """
+    known_hosts, file = folder / "known_hosts", folder / name
     text = ssh_config.block(sections, known_hosts_file=known_hosts.as_posix(), command=config.own_command())
     own, system = ssh_client.folder() / "config", Path("/etc/ssh/ssh_config")
     if sys.platform == "win32":
@@ -65,20 +71,23 @@ def write_files(folder: Path, known: Iterable[hubs.Hub], sections: Iterable[ssh_
     for other in (own, system):
         if other.exists():
             text += f"Include {ssh_config.quoted(other.as_posix())}\nHost *\n"
-    hubs.write_private(known_hosts, ssh_config.known_hosts(known))
-    hubs.write_private(file, text)
+    for path, wanted in ((known_hosts, ssh_config.known_hosts(known)), (file, text)):
+        if _read(path) != wanted.encode():
+            hubs.write_private(path, wanted)
     return file
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def named_hosts(hub: hubs.Hub, arguments: list[str]) -> set[str]:
     """Host names of that hub that stand in the arguments, as ``alice.hub`` in ``bob@alice.hub:file``."""
     ending = re.compile(rf"(?:^|[@/=\s,])([a-z0-9_.-]+\.{re.escape(hub.name)})(?=$|[:/\s,])", re.IGNORECASE)
     return {found.lower() for argument in arguments for found in ending.findall(argument)}
-
-
-def _is_meant(hub: hubs.Hub, arguments: list[str]) -> bool:
-    """Finding out how another hub is reached now may take seconds."""
-    return bool(named_hosts(hub, arguments))
 
 
 def _with_named_hosts(hub: hubs.Hub, arguments: list[str]) -> hubs.Hub:
