@@ -39,7 +39,13 @@ def _words(parser: argparse.ArgumentParser, path: tuple[str, ...]) -> Iterator[t
 
 def _bash(words: dict[tuple[str, ...], list[str]]) -> str:
     """For zsh too, to which ``words`` and ``path`` mean something else."""
-    cases = "\n".join(f'    "{" ".join(path)}") offered="{" ".join(found)}" ;;' for path, found in words.items() if path)
+    groups = {path[:-1] for path in words if path}
+    cases = "\n".join(
+        # what has no subcommands may have arguments
+        f'    "{typed}"{"" if path in groups else f"""|"{typed} "*"""}) offered="{" ".join(found)}" ;;'
+        for path, found in words.items()
+        if path and (typed := " ".join(path))
+    )
     return f"""\
 # jhssh completion for bash: put this into ~/.bashrc: eval "$(jhssh completion bash)"
 _jhssh() {{

@@ -21,7 +21,7 @@ from .output import date, say, say_json, table
 from .paths import expanded
 
 DEFAULT_NAMES = ("id_ed25519", "id_ed25519_sk", "id_ecdsa", "id_ecdsa_sk", "id_rsa")
-"""as ssh tries them (ssh_config(5), IdentityFile), the newest kind first"""
+"""that ssh tries by itself (ssh_config(5), IdentityFile), the newest kind first"""
 PROVIDERS = {"github": "https://github.com/", "gitlab": "https://gitlab.com/"}
 ACCOUNT = re.compile(r"(github|gitlab):([A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?)")
 

@@ -12,6 +12,7 @@ import pytest
 from jhssh_ext.client import ssh_client, tools
 from jhssh_ext.client.failures import Failure
 
+from ..fakes import gateway_api
 from ..fakes.gateway_api import FakeGateway
 from .conftest import Laptop
 
@@ -49,7 +50,7 @@ def test_a_tool_takes_our_place(logged_in: Laptop, called: Path, tool: str) -> N
     done = logged_in.process(tool, "alice.hub", "a b", "-x", "$(y)")
     assert done.returncode == 7, done
     assert called.read_text().startswith(f"{tool}\n")
-    file = logged_in.settings / "ssh_config"
+    file = logged_in.settings / "ssh_config+hub"
     assert arguments(called) == ["-F", str(file), "alice.hub", "a b", "-x", "$(y)"]
     found = ssh_client.read(file, "alice.hub")
     assert isinstance(found, dict)
@@ -60,7 +61,7 @@ def test_a_tool_takes_our_place(logged_in: Laptop, called: Path, tool: str) -> N
 def test_rsync_gets_it_by_its_variable(logged_in: Laptop, called: Path) -> None:
     assert logged_in.process("rsync", "-a", "x", "alice.hub:y").returncode == 7
     assert arguments(called) == ["-a", "x", "alice.hub:y"]
-    assert f'RSH=ssh -F "{logged_in.settings / "ssh_config"}"' in called.read_text()
+    assert f'RSH=ssh -F "{logged_in.settings / "ssh_config+hub"}"' in called.read_text()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_the_users_own_configuration_counts_too(logged_in: Laptop, called: Path)
     (logged_in.ssh / "config").write_text("User mine\nHost other\n    Port 77\n")
     logged_in.process("ssh", "alice.hub")
     for host, wanted in (("other", ["mine", "77"]), ("alice.hub", ["alice", "22"])):
-        found = ssh_client.read(logged_in.settings / "ssh_config", host)
+        found = ssh_client.read(logged_in.settings / "ssh_config+hub", host)
         assert isinstance(found, dict)
         assert found["user"] + found["port"] == wanted
 
@@ -93,7 +94,27 @@ def test_the_users_own_configuration_counts_too(logged_in: Laptop, called: Path)
 def test_a_new_server_is_found(logged_in: Laptop, fake: FakeGateway, called: Path) -> None:
     fake.servers["gpu"] = fake.server("gpu")
     logged_in.process("scp", "x", "alice@alice-gpu.hub:y")
-    assert "Host alice-gpu.hub\n" in (logged_in.settings / "ssh_config").read_text()
+    assert "Host alice-gpu.hub\n" in (logged_in.settings / "ssh_config+hub").read_text()
+
+
+def test_no_tool_takes_the_hosts_from_another_that_runs(logged_in: Laptop, fake: FakeGateway, called: Path) -> None:
+    with gateway_api.running() as other:
+        other.connect |= fake.connect
+        logged_in.log_in(other, "--name", "two")
+        logged_in.process("ssh", "alice.hub")
+        file = Path(arguments(called)[1])
+        before = (file.read_bytes(), file.stat().st_ino, file.stat().st_mtime_ns)
+        keys = logged_in.settings / "known_hosts"
+        keys_before = (keys.read_bytes(), keys.stat().st_ino)
+        for others in (["ssh", "-V"], ["ssh", "alice.two"], ["scp", "alice.hub:x", "alice.two:y"], ["ssh", "alice.hub", "-v"]):
+            logged_in.process(*others)
+            assert before == (file.read_bytes(), file.stat().st_ino, file.stat().st_mtime_ns)
+            assert keys_before == (keys.read_bytes(), keys.stat().st_ino)
+        logged_in.process("scp", "alice.hub:x", "alice.two:y")
+        for host in ("alice.hub", "alice.two"):
+            found = ssh_client.read(Path(arguments(called)[1]), host)
+            assert isinstance(found, dict)
+            assert found["hostkeyalias"] == [f"jhssh-gateway.{host.rpartition('.')[2]}"]
 
 
 def test_a_host_that_is_none_is_told(logged_in: Laptop, called: Path) -> None:
@@ -186,6 +207,9 @@ def test_completion_in_bash(logged_in: Laptop, called: Path, tmp_path: Path) -> 
     assert offered("jhssh", "keys", "re") == {"remove"}
     assert offered("jhssh", "servers", "start", "--no") == {"--no-wait"}
     assert offered("jhssh", "scp", "al") == {"alice.hub"}
+    assert offered("jhssh", "servers", "start", "gpu", "--no") == {"--no-wait"}
+    assert offered("jhssh", "login", "https://hub.example.org", "--ca") == {"--ca-file"}
+    assert offered("jhssh", "keys", "nonsense", "") == set()
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
