@@ -88,6 +88,8 @@ def sections(known: Iterable[hubs.Hub], named: Container[str] | None = None) -> 
                 note(f"{each.host} is left out: {_why_left_out(each)}")
         if not of_hub and hub.kind == hubs.TOKEN:
             note(f"{hub.name}: no server of yours takes SSH right now. See why: jhssh servers list")
+        elif not hub.servers:
+            note(f"{hub.name}: no server of yours has a name that SSH could take.")
         elif not of_hub and not left_out:
             note(f"{hub.name}: the hub says no way by which ssh could reach it. Ask its admin.")
         found += of_hub

@@ -115,7 +115,10 @@ def account(hub: hubs.Hub, server: str = "") -> Account:
 def login_again(hub: hubs.Hub) -> str:
     """The command that does it."""
     command = f"jhssh login {hub.url} --name {hub.name}"
-    command += " --token" if hub.kind == hubs.TOKEN else ""
+    if hub.kind == hubs.TOKEN:
+        command += " --token"
+    elif not hub.service.endswith("/ssh/"):
+        command += f" --service {hub.service.rstrip('/').rpartition('/')[2]}"
     return f"Log in again: {command}"
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from jhssh_ext.client import keys
+from jhssh_ext.client import hubs, keys
 
 from ..fakes import gateway_api
 from ..fakes.gateway_api import FakeGateway
@@ -101,7 +102,9 @@ def test_an_expired_token_says_how_to_go_on(logged_in: Laptop, fake: FakeGateway
     fake.tokens = dict.fromkeys(fake.tokens, "TOKEN_EXPIRED")
     done = logged_in.run("keys", "list")
     assert done.status == 3
-    assert f"jhssh login {fake.url}/ --name hub" in done.err
+    assert f"jhssh login {fake.url}/ --name hub\n" in done.err
+    hubs.save(replace(hubs.choose(), service=f"{fake.url}/services/gateway/"))
+    assert f"jhssh login {fake.url}/ --name hub --service gateway\n" in logged_in.run("keys", "list").err
 
 
 class TestImport:

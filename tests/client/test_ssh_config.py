@@ -151,6 +151,11 @@ def test_no_login_name_gets_to_a_shell(logged_in: Laptop, fake: FakeGateway, ran
     assert not ran()
 
 
+def test_a_hub_all_of_whose_names_are_none(logged_in: Laptop, fake: FakeGateway) -> None:
+    fake.servers = {"": fake.server("", login_name=LINES[0])}
+    assert "no server of yours has a name that SSH could take" in logged_in.run("config", "--write").err
+
+
 def test_a_server_without_a_login_name_is_left_out(logged_in: Laptop, fake: FakeGateway) -> None:
     """A named one, where the gateway has no separator."""
     fake.servers["gpu"]["login_name"] = ""
