@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from ..identifiers import printable
+from ..public_keys import PublicKey
 from . import config, hubs, keys, ssh_client, ssh_config, tokens, tools, websocket_handshake
+from .addresses import address
 from .failures import FAILED, Failure, LoginNeeded, Unreachable
 from .http_client import Client
 from .hub_api import Account, Key, Me, account, known, login_again
@@ -72,13 +74,12 @@ class Examination:
         self._working_on = working_on
         self._me: Me | None = None
         self._account: Account | None = None
-        self._key_registered: bool | None = None
         self._ways: dict[bool, bool] = {}
         """by tunnel (True) or port: does sshd answer there"""
 
     def findings(self) -> Iterator[Finding]:
-        steps = (self._hub_answers, self._token, self._key, self._servers, self._port, self._tunnel, self._configuration)
-        for step in (*steps, self._host_key, self._login):
+        steps = (self._hub_answers, self._token, self._servers, self._port, self._tunnel, self._configuration, self._host_key)
+        for step in (*steps, self._key_and_login):
             self._working_on(f"  {step.__name__.strip('_').replace('_', ' ')} …")
             for finding in step():
                 yield finding
@@ -144,30 +145,6 @@ class Examination:
         else:
             yield Finding("token", OK, f"yours, {printable(hub.user)}{until}")
 
-    def _key(self) -> Iterator[Finding]:
-        if self._account is None:
-            yield Finding("key", SKIPPED, "without a token nobody says which keys are registered")
-            return
-        try:
-            registered = self._account.registered_keys()
-        except Failure as error:
-            yield Finding("key", FAIL, error.sentence, "jhssh servers start" if self.hub.kind == hubs.TOKEN else "")
-            return
-        have = [*keys.own_keys(), *keys.keys_of_files(self._identity_files())]
-        good = [key for key in have if key.fingerprint in {each.fingerprint for each in registered}]
-        self._key_registered = bool(good)
-        if good:
-            yield Finding("key", OK, f"{good[0].fingerprint} {good[0].comment} is registered".replace("  ", " "))
-        elif have:
-            yield Finding("key", FAIL, f"no key of this computer is registered{_others(registered)}", "jhssh keys add")
-        else:
-            yield Finding("key", FAIL, "there is no key on this computer", "ssh-keygen -t ed25519, then: jhssh keys add")
-
-    def _identity_files(self) -> list[Path]:
-        """Where the user's own configuration names other keys."""
-        found = ssh_client.configured(self._host) if self._host else None
-        return [Path(file).expanduser() for file in (found or {}).get("identityfile", [])]
-
     def _servers(self) -> Iterator[Finding]:
         if self._me is None:
             yield Finding("servers", SKIPPED, "without a token nobody says what runs")
@@ -226,7 +203,8 @@ class Examination:
         if not url:
             yield Finding("tunnel", SKIPPED, "the hub has none" if hub.kind == hubs.GATEWAY else "no server that runs has one")
             return
-        check = f"port {urlsplit(url).port or (443 if url.startswith('wss:') else 80)} (tunnel)"
+        to = address(url)
+        check = f"port {to.port} (tunnel)" if to else "tunnel"
         try:
             banner = _first_bytes(url, headers, tls_context(hub.ca_file) if url.startswith("wss:") else None)
         except Failure as error:
@@ -288,22 +266,49 @@ class Examination:
             else:
                 yield Finding("host key", FAIL, f"{by}: {tried.said}", "Try again in a minute; then tell the hub's admin.")
 
-    def _login(self) -> Iterator[Finding]:
+    def _key_and_login(self) -> Iterator[Finding]:
+        """The login is tried whatever is known of keys: ssh has more ways to come by one than can be looked at from here."""
         running = self._me is not None and any(each.ready and each.ssh is not False for each in self._me.servers)
         ways = [way for way, works in self._ways.items() if works]
-        if not (running and ways and self._key_registered):
+        tried = None
+        if running and ways:
+            with tempfile.TemporaryDirectory(prefix="jhssh-") as folder:
+                tried = ssh_client.try_login(self._files(Path(folder), tunnel=ways[0]), self._host)
+        key = self._key(works=tried is not None and tried.ok)
+        yield key
+        if tried is None:
             why = "no server runs that takes SSH" if self._me is not None and not running else "what is above must work first"
             yield Finding("login", SKIPPED, why)
-            return
-        with tempfile.TemporaryDirectory(prefix="jhssh-") as folder:
-            tried = ssh_client.try_login(self._files(Path(folder), tunnel=ways[0]), self._host)
-        if tried.ok:
+        elif tried.ok:
             yield Finding("login", OK, f"ssh {self._host} works")
-        elif "Permission denied" in tried.said:
-            advice = "Is the key locked by a passphrase? ssh-add. Is it another one that ssh offers? ssh -v"
-            yield Finding("login", FAIL, f"ssh {self._host}: {tried.said}", advice)
         else:
-            yield Finding("login", FAIL, f"ssh {self._host}: {tried.said}", "")
+            locked = key.status == OK and "Permission denied" in tried.said
+            advice = "Is the key locked by a passphrase? ssh-add. Is it another one that ssh offers? ssh -v" if locked else ""
+            yield Finding("login", FAIL, f"ssh {self._host}: {tried.said}", advice)
+
+    def _key(self, *, works: bool) -> Finding:
+        """``works``: did a login?"""
+        if self._account is None:
+            return Finding("key", SKIPPED, "without a token nobody says which keys are registered")
+        try:
+            registered = self._account.registered_keys()
+        except Failure as error:
+            return Finding("key", FAIL, error.sentence, "jhssh servers start" if self.hub.kind == hubs.TOKEN else "")
+        have = self._keys_here()
+        good = [key for key in have if key.fingerprint in {each.fingerprint for each in registered}]
+        if good:
+            return Finding("key", OK, f"{good[0].fingerprint} {good[0].comment} is registered".replace("  ", " "))
+        if works:
+            return Finding("key", OK, "one that ssh comes by in its own way is good")
+        if have:
+            return Finding("key", FAIL, f"no key of this computer is registered{_others(registered)}", "jhssh keys add")
+        return Finding("key", FAIL, "none was found on this computer", "ssh-keygen -t ed25519, then: jhssh keys add")
+
+    def _keys_here(self) -> list[PublicKey]:
+        """Also those that the user's own configuration names."""
+        with tempfile.TemporaryDirectory(prefix="jhssh-") as folder:
+            files, agent = ssh_client.identities(self._files(Path(folder), tunnel=False), self._host or config.PROBE_HOST)
+        return [*keys.own_keys(agent), *keys.keys_of_files(files)]
 
     def _files(self, folder: Path, *, tunnel: bool) -> Path:
         return tools.write_files(folder, [self.hub], ssh_config.hosts(self.hub, tunnel=tunnel))

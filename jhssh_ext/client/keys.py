@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -81,11 +82,21 @@ def default_key() -> Path:
     raise Failure(f"There is no key in {folder}. Make one, then run this again: ssh-keygen -t ed25519")
 
 
-def own_keys() -> list[PublicKey]:
-    """Public halves of what ssh on this computer would offer by itself: ~/.ssh/id_*.pub, and the agent's. Never raises."""
+def own_keys(agent: str = "") -> list[PublicKey]:
+    """Public halves of what ssh on this computer would offer by itself: ~/.ssh/id_*.pub, and the agent's. Never raises.
+
+    ``agent``: as ssh's IdentityAgent has it.
+    """
     found = keys_of_files(sorted(ssh_client.folder().glob("id_*.pub")))
+    environment = dict(os.environ)
+    if agent.startswith("$"):
+        environment["SSH_AUTH_SOCK"] = os.environ.get(agent[1:], "")
+    elif agent not in ("", "SSH_AUTH_SOCK"):
+        environment["SSH_AUTH_SOCK"] = agent if agent != "none" else ""
     try:
-        listed = subprocess.run(["ssh-add", "-L"], capture_output=True, stdin=subprocess.DEVNULL, timeout=10, check=False)
+        listed = subprocess.run(
+            ["ssh-add", "-L"], capture_output=True, stdin=subprocess.DEVNULL, timeout=10, env=environment, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return found  # no agent
     agents = read_authorized_keys(listed.stdout.decode("utf-8", "replace"))[0] if listed.returncode == 0 else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,9 @@ def folder() -> Path:
     return home() / ".ssh"
 
 
-def read(file: Path, host: str) -> dict[str, list[str]] | str:
+def read(file: Path, host: str, *options: str) -> dict[str, list[str]] | str:
     """What ``ssh -G`` makes of ``file`` for ``host``, by option in small letters; or its complaint."""
-    done = _run(["-G", "-F", str(file), host])
+    done = _run(["-G", "-F", str(file), *options, host])
     if isinstance(done, str):
         return done
     if done.returncode:
@@ -40,6 +41,23 @@ def configured(host: str) -> dict[str, list[str]] | None:
         return None
     alias = found.get("hostkeyalias", [""])[0]
     return found if alias in (host, f"{ssh_config.GATEWAY_ALIAS}{host.rpartition('.')[2]}") else None
+
+
+def identities(file: Path, host: str) -> tuple[list[Path], str]:
+    """Which key files ssh would try for ``host``, and which agent it would ask: ssh_config(5), IdentityFile and IdentityAgent."""
+    found = read(file, host)
+    if isinstance(found, str):
+        return [], ""
+    named = [_expanded(file, host, each) for each in found.get("identityfile", [])]
+    return [Path(each) for each in named if each], found.get("identityagent", [""])[0]
+
+
+def _expanded(file: Path, host: str, name: str) -> str:
+    """``ssh -G`` tells IdentityFile as it was written, but ControlPath, which takes the same tokens, as it is meant."""
+    if not re.search(r"[%$~]", name):
+        return name
+    found = read(file, host, "-o", f"ControlPath={ssh_config.quoted(name)}")
+    return "" if isinstance(found, str) else found.get("controlpath", [""])[0]
 
 
 @dataclass(frozen=True)

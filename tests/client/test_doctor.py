@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from jhssh_ext.client import hubs
+
 from ..fakes import gateway_api
 from ..fakes.gateway_api import FakeGateway
-from ..harness.processes import free_port
+from ..harness.processes import free_port, wait_until
 from ..harness.ssh import make_key
 from . import sshd
 from .conftest import Laptop
@@ -19,7 +24,7 @@ from .ssh_port import speaking
 from .sshd import SSHD
 
 pytestmark = pytest.mark.slow
-ALL = ["hub", "token", "key", "default server", "port", "tunnel", "ssh configuration", "host key", "login"]
+ALL = ["hub", "token", "default server", "port", "tunnel", "ssh configuration", "host key", "key", "login"]
 
 
 @pytest.fixture(scope="module")
@@ -118,31 +123,95 @@ def test_token_that_expires_soon(well: Laptop, fake: FakeGateway) -> None:
     assert "soon" in found["token"][1]
 
 
-def test_key_that_is_not_registered(well: Laptop, fake: FakeGateway, tmp_path: Path) -> None:
+def test_key_that_is_not_registered(well: Laptop, fake: FakeGateway, ssh_server: SSHD, tmp_path: Path) -> None:
     (mine,) = fake.keys
     other = make_key(tmp_path / "other")
     well.good("keys", "add", f"{other.private}.pub")
     well.good("keys", "remove", mine)
+    ssh_server.authorized_keys.write_text("")
     found = findings(well, 1)
-    assert failed(found) == ["key"]
+    assert failed(found) == ["key", "login"]
     assert found["key"][1:] == ("no key of this computer is registered (1 of other computers are)", "jhssh keys add")
-    assert found["login"][0] == "skipped"
+    assert found["login"][2] == ""
 
 
 def test_no_key_at_all(well: Laptop) -> None:
     for path in well.ssh.glob("id_*"):
         path.unlink()
     found = findings(well, 1)
-    assert failed(found) == ["key"]
+    assert failed(found) == ["key", "login"]
+    assert found["key"][1] == "none was found on this computer"
     assert "ssh-keygen" in found["key"][2]
 
 
-def test_key_of_another_name(well: Laptop, fake: FakeGateway) -> None:
-    """Which the user's own configuration names."""
+@pytest.mark.parametrize("file", ["work", "keys of %n/%p%%/work", "${KEYS_HERE}/work"])
+def test_key_of_another_name(well: Laptop, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    """Which the user's own configuration names, in ssh's own ways."""
+    monkeypatch.setenv("KEYS_HERE", str(well.ssh / "keys here"))
+    meant = (
+        file.replace("%n", "alice.hub")
+        .replace("%p", str(hubs.choose().ssh_port))
+        .replace("%%", "%")
+        .replace("${KEYS_HERE}", "keys here")
+    )
+    (well.ssh / meant).parent.mkdir(parents=True, exist_ok=True)
     for path in list(well.ssh.glob("id_*")):
-        path.rename(path.with_name(path.name.replace("id_ed25519", "work")))
-    (well.ssh / "config").write_text((well.ssh / "config").read_text().replace("id_ed25519", "work"))
-    assert findings(well, 0)["key"][0] == "ok"
+        path.rename((well.ssh / meant).with_suffix(path.suffix))
+    name = file if file.startswith("$") else f"{well.ssh}/{file}"
+    configure(well, f'IdentityFile "{name}"')
+    found = findings(well, 0)
+    assert found["key"][0] == found["login"][0] == "ok"
+    assert "is registered" in found["key"][1]
+
+
+def configure(laptop: Laptop, *lines: str) -> None:
+    """The user's own ssh configuration, in which nothing else is about keys."""
+    (laptop.ssh / "config").write_text("\n".join(["Host *", *lines, "IdentitiesOnly no", ""]))
+    laptop.good("config", "--write")
+
+
+def test_key_that_only_ssh_finds(well: Laptop) -> None:
+    """A private one whose public half is in no file of its own."""
+    (well.ssh / "id_ed25519.pub").unlink()
+    found = findings(well, 0)
+    assert found["key"][:2] == ("ok", "one that ssh comes by in its own way is good")
+    assert found["login"][0] == "ok"
+
+
+@pytest.fixture
+def agent(well: Laptop) -> Iterator[str]:
+    """The socket of one that has the key, which is in no file any more."""
+    with tempfile.TemporaryDirectory(prefix="jhssh test ") as folder:  # a socket's path must be short
+        path = f"{folder}/agent"
+        with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as process:
+            wait_until(lambda: Path(path).exists())
+            environment = {**os.environ, "SSH_AUTH_SOCK": path}
+            subprocess.run(["ssh-add", "-q", well.ssh / "id_ed25519"], env=environment, check=True, timeout=30)
+            for file in well.ssh.glob("id_*"):
+                file.unlink()
+            yield path
+            process.terminate()
+
+
+def test_key_of_another_agent(well: Laptop, agent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a password manager: the environment names none, or an empty one."""
+    configure(well, "IdentityFile none", f'IdentityAgent "{agent}"')
+    found = findings(well, 0)
+    assert "is registered" in found["key"][1]
+    assert found["login"][0] == "ok"
+    monkeypatch.setenv("MY_AGENT", agent)
+    configure(well, "IdentityFile none", "IdentityAgent $MY_AGENT")
+    assert "is registered" in findings(well, 0)["key"][1]
+    monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+    configure(well, "IdentityFile none", "IdentityAgent none")
+    assert failed(findings(well, 1)) == ["key", "login"]
+
+
+def test_key_file_of_nobody(well: Laptop) -> None:
+    configure(well, "IdentityFile ~nobody-of-that-name/key")
+    found = findings(well, 1)
+    assert failed(found) == ["host key"]
+    assert "No such user" in found["host key"][1]
 
 
 def test_ssh_off(well: Laptop, fake: FakeGateway) -> None:
