@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--ca-file", metavar="FILE", help="the CA certificate of your organisation (PEM), kept for this hub")
     command.add_argument(
-        "--service", metavar="NAME", default="ssh", help="what the gateway is called among the Hub's services (ssh)"
+        "--service", metavar="NAME", help="what the gateway is called among the Hub's services (as the time before, or ssh)"
     )
     command.add_argument("--no-browser", dest="browser", action="store_false", help="only print the link")
     command.add_argument("--plain-http", action="store_true", help="allow http://: whoever is in between can read your token")

@@ -118,8 +118,13 @@ def login_again(hub: hubs.Hub) -> str:
     if hub.kind == hubs.TOKEN:
         command += " --token"
     elif not hub.service.endswith("/ssh/"):
-        command += f" --service {hub.service.rstrip('/').rpartition('/')[2]}"
+        command += f" --service {service_name(hub)}"
     return f"Log in again: {command}"
+
+
+def service_name(hub: hubs.Hub) -> str:
+    """What its gateway is called among the Hub's services, as in its URL."""
+    return hub.service.rstrip("/").rpartition("/")[2]
 
 
 class Gateway:

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from dataclasses import replace
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 from .. import __version__
 from ..identifiers import printable
@@ -19,7 +19,7 @@ from .addresses import address
 from .failures import Failure, LoginNeeded, Unreachable, WrongUsage
 from .host_names import HUB_NAME
 from .http_client import Answer, Client, refusal
-from .hub_api import Gateway, Me, account, field, known, seconds
+from .hub_api import Gateway, Me, account, field, known, seconds, service_name
 from .output import Progress, date, note, say
 from .paths import expanded
 
@@ -50,12 +50,12 @@ def login(
     token: bool = False,
     ca_file: str | None = None,
     plain_http: bool = False,
-    service: str = "ssh",
+    service: str | None = None,
     browser: bool = True,
 ) -> None:
-    """Logs in, and remembers the hub and its token. Raises Failure."""
+    """Logs in, and remembers the hub and its token. ``service``: else as the time before, or ssh. Raises Failure."""
     base = base_url(url)
-    hub = _new_hub(base, name, ca_file, plain_http, "" if token else urljoin(base, f"services/{service}/"))
+    hub = _new_hub(base, name, ca_file, plain_http, "" if token else service)
     if token:
         secret, me = _own_token(hub)
     else:
@@ -90,7 +90,8 @@ def logout(hub: hubs.Hub) -> None:
     note("Its hosts stay in ssh's configuration until you run: jhssh config --write")
 
 
-def _new_hub(base: str, name: str | None, ca_file: str | None, plain_http: bool, service: str) -> hubs.Hub:
+def _new_hub(base: str, name: str | None, ca_file: str | None, plain_http: bool, service: str | None) -> hubs.Hub:
+    """``service``: empty where there is none; None: the one that is known, or ssh."""
     hubs_here = hubs.load()
     same = next((each for each in hubs_here.values() if each.url == base and name in (None, each.name)), None)
     if name is None:
@@ -101,12 +102,14 @@ def _new_hub(base: str, name: str | None, ca_file: str | None, plain_http: bool,
         raise WrongUsage(f"{name} is already {hubs_here[name].url}. Log out of it, or choose another: --name NAME")
     if ca_file is None and same is not None:
         ca_file, plain_http = same.ca_file, plain_http or same.plain_http
+    if service is None:
+        service = service_name(same) if same is not None and same.service else "ssh"
     return hubs.Hub(
         name=name,
         url=base,
         kind=hubs.GATEWAY if service else hubs.TOKEN,
         user="",
-        service=service,
+        service=urljoin(base, f"services/{quote(unquote(service), safe='')}/") if service else "",
         ca_file=str(expanded(ca_file)) if ca_file else "",
         plain_http=plain_http,
         way=same.way if same else "auto",
@@ -165,7 +168,7 @@ def _asked(hub: hubs.Hub) -> tuple[hubs.Hub, Client, dict[str, object]]:
     if _of_a_gateway(answer):
         raise refusal(answer, urljoin(hub.service, "api/login"))
     # A hub whose users have subdomains has its services there too (c.JupyterHub.subdomain_hook: idna, legacy).
-    parts, name = urlsplit(hub.service), hub.service.rstrip("/").rpartition("/")[2]
+    parts, name = urlsplit(hub.service), service_name(hub)
     for subdomain in (f"{name}--service", "services"):
         elsewhere = replace(hub, service=urlunsplit(parts._replace(netloc=f"{subdomain}.{parts.netloc}")))
         client = Client(elsewhere.service, ca_file=hub.ca_file, plain_http=hub.plain_http)

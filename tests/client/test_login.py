@@ -319,3 +319,15 @@ def test_no_token_is_typed(laptop: Laptop, monkeypatch: pytest.MonkeyPatch, fake
     monkeypatch.setattr(getpass, "getpass", ended)
     with pytest.raises(WrongUsage, match="no token"):
         login(fake.url, token=True)
+
+
+def test_a_gateway_of_another_name_is_named_once(laptop: Laptop, fake: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_api, "PREFIX", "/services/my%20gate/")
+    laptop.log_in(fake, "--service", "my gate")
+    fake.tokens = dict.fromkeys(fake.tokens, "TOKEN_EXPIRED")
+    assert f"jhssh login {fake.url}/ --name hub --service my%20gate\n" in laptop.run("keys", "list").err
+    for again in ([], ["--service", "my%20gate"]):
+        laptop.log_in(fake, *again)
+        assert hubs.choose().service == f"{fake.url}/services/my%20gate/"
+    laptop.good("keys", "list")
+    assert laptop.run("login", fake.url, "--service", "ssh").status == 1
