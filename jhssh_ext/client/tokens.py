@@ -6,12 +6,19 @@ import contextlib
 import json
 import os
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from . import hubs
 
 SERVICE = "jhssh"
+PATIENCE = 60.0
+"""seconds in which a keyring may be unlocked"""
+
+T = TypeVar("T")
 
 
 def tokens_file() -> Path:
@@ -20,13 +27,14 @@ def tokens_file() -> Path:
 
 def store(key: str, token: str) -> str:
     """Keeps ``token`` under ``key``, and says where: ``keyring`` or the file's path."""
-    keyring = _keyring()
-    if keyring is not None:
-        with contextlib.suppress(Exception):  # backends raise whatever they like; the file always works
-            keyring.set_password(SERVICE, key, token)
-            if keyring.get_password(SERVICE, key) == token:
-                _forget_in_file(key)
-                return "keyring"
+
+    def kept(keyring: ModuleType) -> bool:
+        keyring.set_password(SERVICE, key, token)
+        return bool(keyring.get_password(SERVICE, key) == token)
+
+    if _in_keyring(kept):
+        _forget_in_file(key)
+        return "keyring"
     hubs.write_private(tokens_file(), json.dumps({**hubs.read_json(tokens_file()), key: token}, indent=1) + "\n")
     return str(tokens_file())
 
@@ -36,19 +44,30 @@ def load(key: str) -> str:
     found = hubs.read_json(tokens_file()).get(key)
     if isinstance(found, str):
         return found
-    keyring = _keyring()
-    if keyring is not None:
-        with contextlib.suppress(Exception):  # as above
-            return str(keyring.get_password(SERVICE, key) or "")
-    return ""
+    return str(_in_keyring(lambda keyring: keyring.get_password(SERVICE, key)) or "")
 
 
 def forget(key: str) -> None:
     _forget_in_file(key)
-    keyring = _keyring()
-    if keyring is not None:
-        with contextlib.suppress(Exception):  # as above; also where there is none
-            keyring.delete_password(SERVICE, key)
+    _in_keyring(lambda keyring: keyring.delete_password(SERVICE, key))
+
+
+def _in_keyring(act: Callable[[ModuleType], T]) -> T | None:
+    """None where there is none, or it fails (backends raise whatever they like), or waits: for a user who may be elsewhere."""
+    found: list[T] = []
+
+    def run() -> None:
+        with contextlib.suppress(Exception):
+            keyring = _keyring()
+            if keyring is not None:
+                found.append(act(keyring))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    if thread.is_alive():
+        sys.stderr.write(f"The system's keyring did not answer within {PATIENCE:.0f} seconds.\n")
+    return found[0] if found else None
 
 
 def _forget_in_file(key: str) -> None:

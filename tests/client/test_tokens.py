@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from types import ModuleType
 
 import pytest
@@ -27,12 +28,15 @@ class Ring(ModuleType):
         self.backends.fail = self.fail  # type: ignore[attr-defined]
         self.kept: dict[tuple[str, str], str] = {}
         self.broken = False
+        self.unlocked = threading.Event()
+        self.unlocked.set()
         self.backend: object = self
 
     def get_keyring(self) -> object:
         return self.backend
 
     def _check(self) -> None:
+        assert self.unlocked.wait(30)
         if self.broken:
             raise RuntimeError("the keyring is locked")
 
@@ -67,6 +71,21 @@ def test_in_the_keyring(ring: Ring) -> None:
     assert ring.kept == {}
     assert tokens.load(KEY) == ""
     tokens.forget(KEY)  # a backend raises where there is nothing
+
+
+def test_a_keyring_that_waits_is_not_waited_for(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As when it asks for its password, and nobody sits there."""
+    monkeypatch.setattr(tokens, "PATIENCE", 0.1)
+    ring.unlocked.clear()
+    assert tokens.load(KEY) == ""
+    assert tokens.store(KEY, "secret") == str(tokens.tokens_file())
+    assert tokens.load(KEY) == "secret"
+    tokens.forget(KEY)
+    assert not tokens.load(KEY)
+    assert "keyring did not answer" in capsys.readouterr().err
+    ring.unlocked.set()
 
 
 def test_a_keyring_that_fails_is_no_failure(ring: Ring) -> None:
