@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 from collections.abc import Awaitable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from tornado.iostream import StreamClosedError
-from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, WebSocketHandler, WebSocketProtocol
+from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
 READ_SIZE = 64 << 10
 MAX_FRAME = READ_SIZE + 1024
@@ -26,7 +27,11 @@ MISSED_PINGS = 2
 """pings in a row, the other end silent all the while, that end the tunnel"""
 CLIENT_FIRST = 0.05
 """seconds that a client, which speaks as soon as it is connected, has to do so before its server speaks"""
-TEXT, BINARY = 0x1, 0x2
+LAST_WORDS = 10.0
+"""seconds that the other end has at least, and twice that at most, to take what an inner end said that is gone"""
+FRAMES = 16
+"""frames that may be read one after the other before the rest of the process has its turn"""
+TEXT, BINARY, PONG = 0x1, 0x2, 0xA
 """opcodes (RFC 6455, section 11.8)"""
 NORMAL, GOING_AWAY, TRY_AGAIN_LATER = 1000, 1001, 1013
 """close codes (RFC 6455, section 7.4.1, and IANA's registry)"""
@@ -56,8 +61,9 @@ class Tunnel:
         self._heard = True
 
     async def run(self) -> None:
-        """Until either end is gone. What the inner end still had is sent then; its socket is closed."""
-        tasks: list[asyncio.Future[Any]] = [asyncio.create_task(part()) for part in (self._send, self._watch, self._over.wait)]
+        """Until either end is gone. What the inner end still had is sent, if it is taken in time; its socket is closed."""
+        parts = (self._send, self._watch, self._outlive, self._over.wait)
+        tasks: list[asyncio.Future[Any]] = [asyncio.create_task(part()) for part in parts]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -123,7 +129,7 @@ class Tunnel:
                 break
             self._sending = sent_any = True
             try:
-                await self._websocket.write_message(data, binary=True)
+                await asyncio.shield(self._write(data))  # where that is cancelled, tornado logs a traceback
             except (WebSocketClosedError, StreamClosedError):
                 return
             self._sending = False
@@ -131,6 +137,12 @@ class Tunnel:
             self._end(NORMAL, "")
         else:
             self._end(TRY_AGAIN_LATER, "refused: too many connections, or shutting down")
+
+    def _write(self, data: bytes) -> asyncio.Future[None]:
+        """Whether it was written, which nobody needs to ask."""
+        written = asyncio.ensure_future(self._websocket.write_message(data, binary=True))
+        written.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return written
 
     async def _watch(self) -> None:
         """Pings; returns when nothing is heard any more."""
@@ -149,12 +161,51 @@ class Tunnel:
                 except (WebSocketClosedError, StreamClosedError):
                     return
 
+    async def _outlive(self) -> None:
+        """Returns when the inner end has been gone for a while. ``_send`` cannot see that while the other end takes nothing."""
+        gone = select.poll()
+        gone.register(self._inner, getattr(select, "POLLRDHUP", 0))  # Linux; POLLHUP, which there is everywhere, comes unasked
+        was_gone = False
+        while not was_gone:
+            was_gone = bool(gone.poll(0))
+            await asyncio.sleep(LAST_WORDS)
+        self._end(GOING_AWAY, "what was said last was not taken")
+
     def _end(self, code: int, reason: str) -> None:
+        """Tornado closes the connection when the other end does, or after 5 s."""
         self._over.set()
         if self._is_server:
             with contextlib.suppress(WebSocketClosedError, StreamClosedError):
-                self._websocket.write_message(b"", binary=True)
+                self._write(b"")
         self._websocket.close(code, reason)
+
+
+class BoundedProtocol(WebSocketProtocol13):
+    """Bounds what tornado before 6.6 (for Python 3.10 there is no later one than 6.5) does for whoever sends frames without end:
+    it keeps an answer to each ping, taken or not, and reads what has arrived without a pause."""
+
+    _frames = 0
+    _pong: asyncio.Future[None] | None = None
+
+    async def _receive_frame(self) -> None:
+        await super()._receive_frame()
+        self._frames += 1
+        if self._frames % FRAMES == 0:
+            await asyncio.sleep(0)
+
+    def _write_frame(self, fin: bool, opcode: int, data: bytes, flags: int = 0) -> asyncio.Future[None]:
+        if opcode != PONG:
+            return super()._write_frame(fin, opcode, data, flags)
+        if self._pong is None or self._pong.done():
+            self._pong = super()._write_frame(fin, opcode, data, flags)
+        return self._pong  # pings that come meanwhile need no answer (RFC 6455, section 5.5.3)
+
+
+class _FromClients(BoundedProtocol):
+    """Takes text for bytes."""
+
+    def _handle_message(self, opcode: int, data: bytes) -> asyncio.Future[None] | None:
+        return super()._handle_message(BINARY if opcode == TEXT else opcode, data)
 
 
 class TunnelHandler(WebSocketHandler):
@@ -183,12 +234,9 @@ class TunnelHandler(WebSocketHandler):
         self._running = asyncio.create_task(self._tunnel.run())
         return self._running
 
-    def get_websocket_protocol(self) -> WebSocketProtocol | None:
-        protocol: Any = super().get_websocket_protocol()
-        if protocol is not None:
-            handle = protocol._handle_message
-            protocol._handle_message = lambda opcode, data: handle(BINARY if opcode == TEXT else opcode, data)
-        return cast("WebSocketProtocol | None", protocol)
+    def get_websocket_protocol(self) -> WebSocketProtocol13 | None:
+        protocol = super().get_websocket_protocol()
+        return _FromClients(self, False, protocol.params) if isinstance(protocol, WebSocketProtocol13) else None
 
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
         return self._tunnel.receive(message) if self._tunnel is not None and isinstance(message, bytes) else None

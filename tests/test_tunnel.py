@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import os
 import random
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from tornado import websocket as tornado_websocket
 from tornado.httpserver import HTTPServer
+from tornado.iostream import StreamClosedError
 from tornado.netutil import bind_sockets
 from tornado.web import Application
-from tornado.websocket import websocket_connect
+from tornado.websocket import WebSocketProtocol13, websocket_connect
 
 from jhssh_ext import tunnel
-from jhssh_ext.tunnel import MAX_FRAME, TunnelHandler, join_client
+from jhssh_ext.tunnel import MAX_FRAME, BoundedProtocol, TunnelHandler, join_client
 
 from .harness.raw_websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawWebSocket
 
@@ -33,6 +37,7 @@ class Place:
     """A server of tunnels; ``inner`` are the far ends of what they lead to."""
 
     port: int
+    listening: socket.socket
     ping_interval: float = 30.0
     inner: asyncio.Queue[socket.socket] = field(default_factory=asyncio.Queue)
     running: list[asyncio.Task[None]] = field(default_factory=list)
@@ -58,7 +63,7 @@ async def place() -> AsyncIterator[Place]:
     sockets = bind_sockets(0, "127.0.0.1")
     server = HTTPServer(Application([("/tunnel", Handler)]))
     server.add_sockets(sockets)
-    made = Place(sockets[0].getsockname()[1])
+    made = Place(sockets[0].getsockname()[1], sockets[0])
     before = asyncio.all_tasks()
     yield made
     server.stop()
@@ -222,22 +227,46 @@ async def test_a_client_that_is_idle_lives(place: Place, answer: int) -> None:
     server.close()
 
 
-async def test_a_client_that_stops_reading_holds_its_server_up_and_lives(place: Place) -> None:
-    place.ping_interval = 0.05
-    websocket, server = await place.connect()
-    websocket.stop_reading()
+async def fill(server: socket.socket) -> int:
+    """Until no more is taken for as long as ten pings of 0.05 s take; how much was."""
     loop, sent = asyncio.get_running_loop(), 0
     piece = b"x" * 65536
     while True:
         try:
-            await asyncio.wait_for(loop.sock_sendall(server, piece), 0.5)  # ten pings
+            await asyncio.wait_for(loop.sock_sendall(server, piece), 0.5)
         except asyncio.TimeoutError:
-            break
+            return sent
         sent += len(piece)
         assert sent < BOUND
+
+
+async def test_a_client_that_stops_reading_holds_its_server_up_and_lives(place: Place) -> None:
+    place.ping_interval = 0.05
+    websocket, server = await place.connect()
+    websocket.stop_reading()
+    sent = await fill(server)
     websocket.resume_reading()
     assert len(await asyncio.wait_for(websocket.received(sent), PATIENCE)) >= sent
     server.close()
+
+
+async def test_a_client_that_stops_reading_does_not_keep_what_has_ended(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tunnel, "LAST_WORDS", 0.1)
+    place.ping_interval = 0.05
+    place.listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    websocket, server = await place.connect()
+    websocket.stop_reading()
+    await fill(server)
+    assert not place.running[0].done()
+    server.close()
+    await asyncio.wait_for(asyncio.gather(*place.running), PATIENCE)
+    websocket.drop()
+    while any("WebSocket" in repr(task.get_coro()) for task in asyncio.all_tasks()):
+        await asyncio.sleep(0.01)
+    gc.collect()
+    assert not caplog.records, "an exception that nobody took"
 
 
 async def test_a_server_that_stops_reading_holds_its_client_up_and_lives(place: Place) -> None:
@@ -289,3 +318,67 @@ async def test_a_clients_end_ends_when_the_server_goes(place: Place) -> None:
     await asyncio.wait_for(running, PATIENCE)
     assert await read(server) == b""
     server.close()
+
+
+class Stream:
+    """All that is read has arrived already; nothing that is written is taken."""
+
+    def __init__(self, arrived: bytes) -> None:
+        self.arrived, self.written = arrived, b""
+
+    async def read_bytes(self, count: int) -> bytes:
+        if not self.arrived:
+            raise StreamClosedError
+        found, self.arrived = self.arrived[:count], self.arrived[count:]
+        return found
+
+    def write(self, data: bytes) -> asyncio.Future[None]:
+        self.written += data
+        return asyncio.get_running_loop().create_future()
+
+    def close(self) -> None: ...
+
+    def closed(self) -> bool:
+        return True
+
+
+class Handler:
+    def on_ping(self, data: bytes) -> None: ...
+
+    def on_ws_connection_close(self, code: int | None, reason: str | None) -> None: ...
+
+
+@pytest.fixture
+def tornado_before_6_6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as it matters here."""
+
+    def send_pong(protocol: WebSocketProtocol13, data: bytes) -> None:
+        protocol._write_frame(True, PONG, data)
+
+    monkeypatch.setattr(tornado_websocket, "_YIELD_THRESHOLD", 1 << 60, raising=False)
+    monkeypatch.setattr(WebSocketProtocol13, "_send_pong", send_pong, raising=False)
+
+
+def bounded(arrived: bytes) -> tuple[Any, Stream]:
+    params: Any = tornado_websocket._WebSocketParams(max_message_size=MAX_FRAME)
+    protocol: Any = BoundedProtocol(Handler(), False, params)  # type: ignore[arg-type]
+    protocol.stream = stream = Stream(arrived)
+    return protocol, stream
+
+
+@pytest.mark.usefixtures("tornado_before_6_6")
+async def test_frames_without_end_leave_others_their_turn() -> None:
+    protocol, _ = bounded(bytes([BINARY, 0]) + bytes([CONTINUATION, 0]) * 1600)
+    reading, turns = asyncio.create_task(protocol._receive_frame_loop()), 0
+    while not reading.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 100
+    assert not protocol.stream.arrived
+
+
+@pytest.mark.usefixtures("tornado_before_6_6")
+async def test_answers_to_pings_that_nobody_takes_are_not_kept() -> None:
+    protocol, stream = bounded(bytes([0x80 | PING, 1, ord("x")]) * 1000)
+    await protocol._receive_frame_loop()
+    assert stream.written == bytes([0x80 | PONG, 1, ord("x")])

@@ -18,7 +18,7 @@ from ...identifiers import AUDIENCE, opaque_id, printable
 from ...login_names import UserServer
 from ...payloads import ServerState
 from ...signed_http import SCHEME, sign_request
-from ...tunnel import MAX_FRAME, join_client
+from ...tunnel import MAX_FRAME, BoundedProtocol, join_client
 
 PATH = "jhssh/tunnel"
 CONNECT_TIMEOUT = 5.0
@@ -46,6 +46,9 @@ class _WebSocket(WebSocketClientConnection):
         if not self.connect_future.done():
             self.connect_future.set_exception(TunnelRefused(f"HTTP {start_line.code} in place of a tunnel"))
         self.connection.detach().close()
+
+    def get_websocket_protocol(self) -> BoundedProtocol:
+        return BoundedProtocol(self, mask_outgoing=True, params=self.params)
 
     def _accepts(self, headers: httputil.HTTPHeaders) -> bool:
         """RFC 6455, section 4.1: the client's checks. We ask for no extension and no subprotocol."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 import asyncssh
+import psutil
 import pytest
 import pytest_asyncio
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
@@ -16,7 +19,9 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 from tornado.websocket import websocket_connect
 
+from jhssh_ext import tunnel
 from jhssh_ext.errors import TooManySessions
+from jhssh_ext.gateway.accept.ssh_server import make_options
 from jhssh_ext.gateway.accept.tunnel import GatewayTunnel, Tunnels
 from jhssh_ext.gateway.addresses import TrustedProxies
 from jhssh_ext.tunnel import MAX_FRAME, join_client
@@ -38,6 +43,7 @@ class TunnelDoor:
     door: Door
     tunnels: Tunnels
     port: int
+    listening: socket.socket
     ready: bool = True
     pipes: list[asyncio.Task[None]] = field(default_factory=list)
     clients: list[socket.socket] = field(default_factory=list)
@@ -80,7 +86,7 @@ async def tunnel_door(door: Door) -> AsyncIterator[TunnelDoor]:
         Application([("/tunnel", GatewayTunnel, {"tunnels": tunnels}), ("/none", GatewayTunnel, {"tunnels": None})])
     )
     server.add_sockets(sockets)
-    made = TunnelDoor(door, tunnels, sockets[0].getsockname()[1])
+    made = TunnelDoor(door, tunnels, sockets[0].getsockname()[1], sockets[0])
     yield made
     for pipe in made.pipes:
         pipe.cancel()
@@ -185,6 +191,33 @@ async def test_failures_of_those_whose_address_is_not_known_are_one_budget(tunne
     with pytest.raises(asyncssh.DisconnectError, match="TOO_MANY_ATTEMPTS"):
         await tunnel_door.login(client_keys=None, password=TOKEN, preferred_auth=["password"])
     assert failures.spend("127.0.0.1"), "who comes by TCP is not affected"
+
+
+@pytest.mark.slow
+async def test_a_stranger_who_takes_nothing_is_gone_soon_after_the_login_timeout(
+    tunnel_door: TunnelDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnel, "LAST_WORDS", 0.1)
+    tunnel_door.tunnels._options = await make_options(
+        server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")], login_timeout=2
+    )
+    tunnel_door.listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    before = psutil.Process().num_fds()
+    stranger = await tunnel_door.knock("203.0.113.9")
+    stranger.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    assert (await stranger.received(8)).startswith(b"SSH-2.0-")
+    stranger.stop_reading()
+    unknown = struct.pack("!IB", 12, 10) + bytes([9]) + bytes(10)  # a packet whose number means nothing, which is answered
+    for _ in range(8):  # more than fits into what lies between
+        await stranger.send(BINARY, unknown * 4000)
+    await tunnel_door.tunnels.ended(PATIENCE)
+    assert not tunnel_door.tunnels._open
+    assert not tunnel_door.door.services.connections
+    until = time.monotonic() + 3 * PATIENCE  # tornado gives it 5 s to answer Close
+    while psutil.Process().num_fds() > before + 1 and time.monotonic() < until:
+        await asyncio.sleep(0.05)
+    assert psutil.Process().num_fds() == before + 1, "the stranger's own"
+    stranger.writer.close()
 
 
 @pytest.mark.parametrize("origin", ["https://hub.example.org", "null", ""])

@@ -13,9 +13,12 @@ import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import psutil
 import pytest
 from tornado.web import Application
+from tornado.websocket import WebSocketClientConnection, WebSocketHandler, WebSocketProtocol13
 
+from jhssh_ext import tunnel
 from jhssh_ext.gateway.connect import server_tunnel
 from jhssh_ext.gateway.connect.server_tunnel import open_tunnel
 from jhssh_ext.identifiers import AUDIENCE, opaque_id
@@ -312,8 +315,30 @@ async def test_who_answers_no_ping_is_let_go() -> None:
         ours.close()
 
 
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_who_reads_nothing_keeps_nothing_when_the_gateway_has_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tunnel, "LAST_WORDS", 0.1)
+
+    async def full(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: str) -> None:
+        writer.write(switching(accept))
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.Event().wait()
+
+    async with hostile(full) as there:
+        before = psutil.Process().num_fds()
+        ours = await open_tunnel(there, TARGET, ping_interval=30)
+        assert await taken(ours) < 32 << 20
+        ours.close()
+        await asyncio.wait_for(asyncio.gather(*server_tunnel._tunnels), 20)
+        assert not server_tunnel._tunnels
+        assert psutil.Process().num_fds() == before + 1, "the server's own"
+
+
 def test_internals_of_tornado_that_are_relied_upon_exist() -> None:
-    kind = server_tunnel._WebSocket
-    assert "headers_received" in vars(kind.__mro__[1])
-    for name in ("_remove_timeout", "_process_server_headers"):
-        assert any(name in vars(each) for each in (*kind.__mro__, server_tunnel.WebSocketProtocol13))
+    for kind, names in (
+        (WebSocketClientConnection, ("headers_received", "get_websocket_protocol", "_remove_timeout")),
+        (WebSocketHandler, ("get_websocket_protocol", "ping_interval", "max_message_size")),
+        (WebSocketProtocol13, ("_receive_frame", "_write_frame", "_handle_message", "_process_server_headers")),
+    ):
+        assert all(hasattr(kind, name) for name in names)
