@@ -89,6 +89,11 @@ def left_unset(settings: GatewaySettings, site: Site) -> Iterator[str]:
             "pages cannot say how SSH is reached: set c.Gateway.ssh_host, or where its port is closed (ssh_published) public_url "
             "for the way through the tunnel"
         )
+    if settings.tunnel and not settings.trusted_proxies:
+        yield (
+            "c.Gateway.trusted_proxies is not set: all ssh clients that come through the tunnel count as one address, so that "
+            "one stranger can take all places and attempts that they have (max_unauthenticated_per_address, failures_burst)"
+        )
     if site.client_logins is not None and not settings.trusted_proxies:
         yield (
             "c.Gateway.trusted_proxies is not set: all programs that log in (jhssh login) count as one address, so that one "

@@ -31,8 +31,9 @@ ALL = {"public_url": "https://h/", "ssh_host": "h", "trusted_proxies": ["127.0.0
         ({"ssh_host": ""}, []),  # the tunnel is a way in
         ({"ssh_host": "", "tunnel": False}, ["how SSH is reached"]),
         ({"ssh_published": False, "tunnel": False}, ["how SSH is reached"]),
-        ({"trusted_proxies": []}, ["trusted_proxies"]),
-        ({"trusted_proxies": [], "client_token_days": 0}, []),
+        ({"trusted_proxies": []}, ["come through the tunnel", "jhssh login"]),
+        ({"trusted_proxies": [], "client_token_days": 0}, ["trusted_proxies is not set: all ssh clients"]),
+        ({"trusted_proxies": [], "client_token_days": 0, "tunnel": False}, []),
         ({"public_url": ""}, ["public_url"]),
     ],
 )
