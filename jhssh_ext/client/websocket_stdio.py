@@ -42,7 +42,7 @@ def run(
 
 
 class Tunnel:
-    """One run of the command: a thread reads standard input, one pings, this one writes standard output."""
+    """One run of the command: a thread reads standard input, one pings, one notices silence, this one writes standard output."""
 
     def __init__(self, frames: Frames, ping_interval: float) -> None:
         self._frames, self._ping_interval = frames, ping_interval
@@ -57,7 +57,7 @@ class Tunnel:
 
     def run(self) -> None:
         """Raises Failure."""
-        for part in (self._send_input, self._keep_alive):
+        for part in (self._send_input, self._keep_alive, self._watch):
             threading.Thread(target=part, daemon=True).start()
         try:
             self._receive()
@@ -90,7 +90,7 @@ class Tunnel:
                     self._wake.notify()
             elif frame.opcode == CLOSE:
                 self._failure = _reason(frame.data)
-                self._send(CLOSE, frame.data[:2])
+                self._close(frame.data[:2])
                 return
             elif frame.opcode == TEXT:
                 self._failure = Failure("What answered is no tunnel: it sent text.", code="NO_TUNNEL")
@@ -127,25 +127,28 @@ class Tunnel:
 
     def _keep_alive(self) -> None:
         """Pings, and answers those of the other end: not in the thread that reads, which must never wait for what is sent."""
-        missed, due = 0, time.monotonic() + self._ping_interval
+        due = time.monotonic() + self._ping_interval
         while not self._over.is_set():
             with self._wake:
                 self._wake.wait_for(lambda: self._to_answer is not None, max(0.0, due - time.monotonic()))
                 answer, self._to_answer = self._to_answer, None
             if answer is not None:
                 self._send(PONG, answer)
-            now = time.monotonic()
-            if now < due:
-                continue
+            if time.monotonic() >= due:
+                due = time.monotonic() + self._ping_interval
+                self._send(PING, b"")
+
+    def _watch(self) -> None:
+        """Ends what is silent: not in a thread that sends, which waits while a network that went away takes nothing."""
+        missed, heard = 0, self._heard
+        while not self._over.wait(self._ping_interval) and not self._closing:
             # Who cannot write what came does not read on: that is not the other end's silence.
-            missed = 0 if self._writing or self._heard > now - self._ping_interval else missed + 1
+            missed = 0 if self._writing or self._heard != heard else missed + 1
+            heard = self._heard
             if missed >= MISSED_PINGS:
                 self._failure = Unreachable("The connection to the hub was lost: nothing comes any more.", code="LOST")
                 self._closing = True
                 self._break()
-                return
-            self._send(PING, b"")
-            due = now + self._ping_interval
 
     def _send(self, opcode: int, data: bytes) -> bool:
         """False: it is too late. The thread that reads learns why."""
@@ -155,13 +158,13 @@ class Tunnel:
             return False
         return True
 
-    def _close(self) -> None:
-        """Says that there is no more from here; the answer to that has a bounded time."""
+    def _close(self, code: bytes = NORMAL.to_bytes(2, "big")) -> None:
+        """Says that there is no more from here; that, and the answer to it, have a bounded time."""
         self._closing = True
         timer = threading.Timer(CLOSE_TIMEOUT, self._break)
         timer.daemon = True
         timer.start()
-        self._send(CLOSE, NORMAL.to_bytes(2, "big"))
+        self._send(CLOSE, code)
 
     def _break(self) -> None:
         """Ends the wait of the thread that reads."""

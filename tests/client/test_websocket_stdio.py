@@ -302,7 +302,41 @@ async def test_silence_is_a_lost_connection(place: Place) -> None:
     silent.close()
 
 
+@pytest.mark.parametrize(
+    ("said", "status", "sentence"),
+    [
+        pytest.param(b"", 4, "nothing comes any more", id="silence"),
+        pytest.param(b"\x88\x02\x03\xf5", 4, "took no connection", id="close"),
+    ],
+)
+async def test_an_end_is_noticed_while_nothing_is_taken_of_what_is_sent(
+    place: Place, said: bytes, status: int, sentence: str
+) -> None:
+    over = asyncio.Event()
+
+    async def full(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _switch(reader, writer)
+        await reader.readexactly(1)  # something is being sent
+        writer.write(said)
+        await over.wait()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(full, "127.0.0.1", 0)
+    place.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    change = "run = program.run; program.run = lambda url, tls: run(url, tls=tls, ping_interval=0.1); program.CLOSE_TIMEOUT = 1"
+    found, _, err = await place.run(input=bytes(32 << 20), changes=change)
+    over.set()
+    server.close()
+    assert (found, sentence in err) == (status, True), err
+
+
 async def _handshake_alone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _switch(reader, writer)
+    await reader.read()
+    writer.close()
+
+
+async def _switch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     from tornado.websocket import WebSocketProtocol13
 
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -311,8 +345,6 @@ async def _handshake_alone(reader: asyncio.StreamReader, writer: asyncio.StreamW
     writer.write(
         f"HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n".encode()
     )
-    await reader.read()
-    writer.close()
 
 
 async def test_it_answers_pings_and_sends_its_own_while_idle(place: Place) -> None:
