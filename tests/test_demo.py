@@ -103,7 +103,7 @@ def test_demo_whose_make_is_killed_leaves_nothing(demo: Callable[..., Demo]) -> 
     one = demo()
     one.wait_until_ready()
     one.process.kill()
-    one.process.wait(10)
+    one.process.wait(60)
     wait_until(lambda: not one.processes(), 60, what="the demo to end")
     assert not one.processes()
 

@@ -81,7 +81,7 @@ def test_command_in_the_background_does_not_hold_the_client(client: Client) -> N
 def test_big_output_arrives_whole(client: Client) -> None:
     running = client.start(writer(BIG), stdin=subprocess.DEVNULL)
     assert read_sha256(pipe(running.stdout)) == sha256(BIG)
-    assert running.wait(20) == 0
+    assert running.wait(60) == 0
 
 
 @pytest.mark.slow
@@ -90,7 +90,7 @@ def test_big_input_arrives_whole(client: Client) -> None:
     running = client.start(hasher())
     feed(pipe(running.stdin), BIG)
     assert pipe(running.stdout).read().decode().strip() == sha256(BIG)
-    assert running.wait(20) == 0
+    assert running.wait(60) == 0
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_both_ways_at_once(client: Client, options: list[str]) -> None:
     running = client.start("cat", *options)
     feed(pipe(running.stdin), size)
     assert read_sha256(pipe(running.stdout)) == sha256(size)
-    assert running.wait(20) == 0
+    assert running.wait(60) == 0
 
 
 @pytest.mark.slow

@@ -136,7 +136,7 @@ def test_standard_streams_forwarded(client: Client) -> None:
         running = client.start(None, "-W", f"127.0.0.1:{echo}")
         feed(pipe(running.stdin), size)
         assert read_sha256(pipe(running.stdout)) == sha256(size)
-        assert running.wait(20) == 0
+        assert running.wait(60) == 0
 
 
 def test_local_unix_socket_to_a_remote_one(client: Client) -> None:

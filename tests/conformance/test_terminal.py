@@ -170,7 +170,7 @@ def test_output_through_a_raw_terminal_is_whole(client: Client) -> None:
     size = 3_000_001
     running = client.start(f"stty raw -echo; {writer(size)}", "-tt", stdin=subprocess.DEVNULL)
     assert hashlib.sha256(pipe(running.stdout).read()).hexdigest() == sha256(size)
-    assert running.wait(20) == 0
+    assert running.wait(60) == 0
 
 
 def test_pasted_text_larger_than_any_buffer_is_whole(client: Client) -> None:

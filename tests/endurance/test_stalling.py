@@ -110,7 +110,7 @@ def test_readers_that_stop_get_every_byte(moody6: Hub, user: str, gateway: tuple
         stopped.send_signal(signal.SIGCONT)
         for child in (unread, stopped):
             assert read_sha256(output(child)) == sha256(SIZE)
-            assert child.wait(30) == 0
+            assert child.wait(60) == 0
     finally:
         for child in (unread, stopped, endless):
             child.kill()
@@ -151,7 +151,7 @@ def test_channels_of_one_connection_that_stop_hold_up_no_other(
                 time.sleep(SHORT / 10)
         for child in children:
             assert read_sha256(output(child)) == sha256(SIZE // 4)
-            assert child.wait(30) == 0
+            assert child.wait(60) == 0
     finally:
         one.call([*one.ssh_command, "-O", "exit", HOST])
         for child in children:

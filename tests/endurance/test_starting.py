@@ -157,7 +157,7 @@ def test_client_that_leaves_during_the_spawn_disturbs_nobody(moody: Hub, client:
     leaver = one.popen("echo here", stdin=subprocess.DEVNULL)
     wait_until(lambda: spawns(moody, user) == 1, what="the spawn to begin")
     leaver.kill()
-    leaver.communicate(timeout=10)
+    leaver.communicate(timeout=60)
     done = one.run("echo here")
     assert (done.returncode, done.stdout) == (0, b"here\n"), done
     assert spawns(moody, user) == 1

@@ -95,14 +95,14 @@ def test_user_server_that_dies_leaves_nothing_and_comes_back(moody6: Hub, with_s
     child = one.popen("(sleep 4201; true) & echo here; cat", stdin=subprocess.PIPE)
     assert lines(child, 1) == ["here"]
     os.kill(moody6.server_pid(user), signal.SIGKILL)
-    assert child.wait(30) == 255
+    assert child.wait(60) == 255
     child.communicate()
 
     def left() -> list[psutil.Process]:
         return [process for process in marked(moody6.mark) if process.pid not in processes]
 
     try:
-        wait_until(lambda: not left(), 15)
+        wait_until(lambda: not left(), 60)
     except AssertionError:
         raise AssertionError(describe(left())) from None
     wait_until(lambda: runtime_folders(moody6) == folders, what="its folder to go")

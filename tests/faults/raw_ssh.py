@@ -101,6 +101,6 @@ async def connect(port: int, address: str = "127.0.0.1") -> RawClient:
         lambda: RawClient(loop, options, wait="auth"), "127.0.0.1", port, local_addr=(address, 0)
     )
     assert isinstance(connection, RawClient)
-    await asyncio.wait_for(connection.ready.wait(), 20)
+    await asyncio.wait_for(connection.ready.wait(), 30)
     options.waiter.cancel()
     return connection

@@ -47,7 +47,7 @@ def test_a_stranger_on_the_ports_of_a_dead_server_gets_and_gives_nothing(
     assert http_port
 
     os.kill(any_hub.server_pid(user), signal.SIGKILL)
-    wait_until(lambda: _free(state["port"]) and _free(http_port), 10, what="the ports of the dead server")
+    wait_until(lambda: _free(state["port"]) and _free(http_port), 60, what="the ports of the dead server")
     stranger = make_key(tmp_path / "stranger")
     folder = tmp_path / "impostor"
     folder.mkdir()
@@ -63,7 +63,7 @@ def test_a_stranger_on_the_ports_of_a_dead_server_gets_and_gives_nothing(
     }
     impostor = subprocess.Popen([str(any_hub.python), str(SCRIPT), str(folder)], env=environment)
     try:
-        wait_until(lambda: listening(http_port) and listening(state["port"]), 15, what="the stranger's ports")
+        wait_until(lambda: listening(http_port) and listening(state["port"]), 60, what="the stranger's ports")
         for mode in ("keys", "unsigned"):
             (folder / "http_mode").write_text(mode)
             assert client(any_hub, user, key=stranger).run("x").returncode == 255

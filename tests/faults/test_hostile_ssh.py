@@ -43,7 +43,7 @@ class WatchedAgent:
         self._real = folder / "real"
         self.socket = folder / "agent"
         self._process = subprocess.Popen(["ssh-agent", "-D", "-a", str(self._real)], stdout=subprocess.DEVNULL)
-        wait_until(self._real.exists, 10, what="ssh-agent")
+        wait_until(self._real.exists, 60, what="ssh-agent")
         environment = {**os.environ, "SSH_AUTH_SOCK": str(self._real)}
         subprocess.run(["ssh-add", "-q", str(key.private)], env=environment, check=True, capture_output=True)
         self._listener = socket.socket(socket.AF_UNIX)
@@ -66,7 +66,7 @@ class WatchedAgent:
         self._listener.close()
         self._thread.join(10)
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 @pytest.fixture
@@ -90,11 +90,11 @@ def test_what_it_opens_uninvited_reaches_no_client(
     else:
         waiting = ssh.forward()
         try:
-            wait_until(lambda: len(owner.events("answer")) >= len(REFUSED), 20, what="its channels to be answered")
+            wait_until(lambda: len(owner.events("answer")) >= len(REFUSED), 60, what="its channels to be answered")
             assert waiting.poll() is None
         finally:
             waiting.terminate()
-            waiting.communicate(timeout=10)
+            waiting.communicate(timeout=60)
     answers = owner.events("answer")
     assert {each["what"] for each in answers} == REFUSED
     assert {(each["kind_of_answer"], each["text"]) for each in answers} == {(92, "refused by the gateway")}
@@ -136,12 +136,12 @@ def test_floods_harm_their_owner_alone(
     ssh = client(any_hub, USER, key=a_key)
     stalled = ssh.popen("x")
     try:
-        wait_until(lambda: owner.events("channel request"), 20)
+        wait_until(lambda: owner.events("channel request"), 60)
         assert works(bob, BOB)
         assert memory(any_hub.gateway.pid) - before < 32 << 20
     finally:
         stalled.kill()
-        stalled.communicate(timeout=10)
+        stalled.communicate(timeout=60)
     for mode in ("flood of requests", "flood at once"):
         owner.ssh(mode)
         ssh.run("x")

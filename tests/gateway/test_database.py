@@ -72,7 +72,7 @@ async def test_a_row_that_somebody_holds_holds_up_nobody_for_long(postgresql: st
     with engine.connect() as elsewhere, elsewhere.begin():
         elsewhere.execute(select(KeyUse).with_for_update()).all()
         stuck = [database.run(lambda session: session.execute(update(KeyUse).values(used=2.0))) for _ in range(8)]
-        outcomes = await asyncio.wait_for(asyncio.gather(*stuck, return_exceptions=True), 10)
+        outcomes = await asyncio.wait_for(asyncio.gather(*stuck, return_exceptions=True), 30)
     assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 8
     assert await database.read(lambda session: session.scalars(select(KeyUse.used)).all()) == [1.0]
     engine.dispose()

@@ -62,7 +62,7 @@ def balancing(targets: list[int], source: str) -> Iterator[Balancer]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_until_complete, args=[balancer.serve(ready)])
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield balancer
     finally:

@@ -35,7 +35,7 @@ def until_ready(cluster: Cluster, user: str, on: bool) -> float:
         cluster.hub.create_user(user)
         began = time.monotonic()
         started = pool.submit(cluster.server, user, enable_ssh=on)
-        wait_until(pod.exists, 20)
+        wait_until(pod.exists, 60)
         kubectl("wait", "--for=condition=Ready", f"pod/{pod.name}", "--namespace", pod.namespace, "--timeout=60s", timeout=90)
         elapsed = time.monotonic() - began
         assert started.result().name == pod.name

@@ -30,7 +30,7 @@ OF_THE_SESSION = ("SSH_", "TERM", "PYXTERM_", "SHLVL", "_", "OLDPWD", "PWD", "CO
 
 
 def looked(pod: Pod, folder: str) -> tuple[str, dict[str, str]]:
-    wait_until(lambda: pod.call("test", "-e", f"{folder}/done").returncode == 0, 20, what=folder)
+    wait_until(lambda: pod.call("test", "-e", f"{folder}/done").returncode == 0, 60, what=folder)
     entries = pod.run("cat", f"{folder}/env").split("\0")
     env = dict(entry.split("=", 1) for entry in entries if entry)
     return pod.run("cat", f"{folder}/look"), {n: v for n, v in env.items() if not n.startswith(OF_THE_SESSION)}
@@ -130,7 +130,7 @@ def test_unix_sockets_elsewhere_are_refused_with_a_sentence(cluster: Cluster, ss
     here = tmp_path / "here"
     forwarding = ssh("keys").forward("-L", f"{here}:/tmp/of-the-notebook")
     try:
-        wait_until(here.exists, 20)
+        wait_until(here.exists, 60)
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(20)
             connection.connect(str(here))
@@ -139,7 +139,7 @@ def test_unix_sockets_elsewhere_are_refused_with_a_sentence(cluster: Cluster, ss
         said = forwarding.stderr.readline()
     finally:
         forwarding.kill()
-        forwarding.communicate(timeout=20)
+        forwarding.communicate(timeout=60)
     assert "Unix sockets can be reached under /run/jhssh/user and /home/jovyan only" in said.decode()
 
 
@@ -237,7 +237,7 @@ def test_a_killed_sidecar_comes_back(cluster: Cluster, ssh: SSH) -> None:
         assert said.strip(), "a reason is given"
         in_again(client)
     assert pod.restarts("notebook") == 0
-    wait_until(lambda: pod.processes().keys() <= before.keys(), 10, what="what was attached to end")
+    wait_until(lambda: pod.processes().keys() <= before.keys(), 60, what="what was attached to end")
 
 
 def test_a_killed_agent_comes_back(cluster: Cluster, ssh: SSH) -> None:
@@ -273,7 +273,7 @@ def test_nothing_is_left_of_a_hundred_sessions(cluster: Cluster, ssh: SSH) -> No
         return {name: {pid: text for pid, text in now[name].items() if pid not in before[name]} for name in before}
 
     try:
-        wait_until(lambda: not any(left().values()), 20)
+        wait_until(lambda: not any(left().values()), 60)
     except AssertionError:
         raise AssertionError(f"left over: {left()}") from None
 
@@ -285,5 +285,5 @@ def test_an_idle_sidecar_takes_little_memory(cluster: Cluster, ssh: SSH) -> None
     """Of one that has served. How much later its pod is ready: bench_start.py."""
     pod = cluster.server("cost", enable_ssh=True)
     assert ssh("cost").run("true").returncode == 0
-    wait_until(lambda: not pod.find("enter", "sshd"), 10)
+    wait_until(lambda: not pod.find("enter", "sshd"), 60)
     assert pod.memory("sshd") < 15 << 20

@@ -103,7 +103,7 @@ def start(folder: Path, *, terminal: bool = False, **environ: str) -> subprocess
             break
     os.close(master)
     written = written.replace(b"\r\r\n", b"\r\n")  # what a cooked terminal makes of it
-    return subprocess.CompletedProcess(command, process.wait(30), written, written)
+    return subprocess.CompletedProcess(command, process.wait(60), written, written)
 
 
 def answering(answer: bytes, *, begins: bool = True) -> Agent:
@@ -290,4 +290,4 @@ def test_an_agent_of_another_user_is_refused(folder: Path) -> None:
         result = start(folder)
         assert (result.returncode, b"Another user" in result.stderr) == (255, True)
     finally:
-        process.communicate(b"\n", timeout=10)
+        process.communicate(b"\n", timeout=60)

@@ -41,7 +41,7 @@ def test_no_file_of_the_users_runs_beside_sshd(client: Client, shared_pod: Pod, 
     shell = client.start(None, "-tt")
     pipe(shell.stdin).write(b"exit\n")
     pipe(shell.stdin).flush()
-    assert shell.wait(20) == 0
+    assert shell.wait(60) == 0
     sidecar = str(Path(f"/proc/{shared_pod.sidecar.first}/ns/pid").readlink())
     ran = (home / "ran").read_text()  # the login shell over there reads the user's files, as it should
     assert sidecar not in ran

@@ -119,10 +119,10 @@ def test_with_the_server_everything_ends_but_what_left_its_session(
         try:
             wait_until(lambda: sleeping(running.mark) == {"987", "986", "985", "983", "982"}, what="the commands")
             os.kill(running.process.pid, how)
-            running.process.wait(20)
+            running.process.wait(60)
             wait_until(lambda: sleeping(running.mark) == {"987", "986"}, what="the end of what was attached")
-            assert client.wait(20) == 255
-            assert terminal.wait(20) == 255
+            assert client.wait(60) == 255
+            assert terminal.wait(60) == 255
             wait_until(
                 lambda: {name for each in marked(running.mark) for name in arguments(each)[:1]} == {"sleep"},
                 what="the end of sshd and its helpers",

@@ -201,7 +201,7 @@ def test_sessions_end_with_the_server(server: Running, end: str) -> None:
         pipe(server.process.stdin).close()
     else:
         server.process.send_signal(signal.Signals[end])
-    server.process.wait(10)
+    server.process.wait(60)
     for seconds in sessions:
         wait_for(lambda seconds=seconds: not processes("sleep", seconds), "it is gone")  # type: ignore[misc]
     assert server.runtime.path.exists() == (end != "lifeline")
@@ -250,6 +250,6 @@ async def test_serve_ends_on_a_signal(tmp_path: Path, monkeypatch: pytest.Monkey
         reader, writer = await asyncio.open_connection(*listener.getsockname()[:2])
         assert (await reader.readline()).startswith(b"SSH-2.0-AsyncSSH")
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 30)
         writer.close()
     runtime.remove()

@@ -43,7 +43,7 @@ async def test_inlet_pauses_the_channel_while_nobody_reads() -> None:
     assert inlet.full
     found = await asyncio.to_thread(read_all, read)
     assert found == data
-    await asyncio.wait_for(channel.changed.wait(), 5)
+    await asyncio.wait_for(channel.changed.wait(), 30)
     assert not channel.paused
 
 
@@ -55,7 +55,7 @@ async def test_inlet_drops_what_the_command_does_not_want() -> None:
     inlet.write(bytes(SIZE))
     assert channel.paused
     os.close(read)
-    await asyncio.wait_for(channel.changed.wait(), 5)
+    await asyncio.wait_for(channel.changed.wait(), 30)
     inlet.write(b"more")
     inlet.write_eof()
     assert not channel.paused
@@ -91,13 +91,13 @@ async def test_outlet_until_the_end() -> None:
     channel, ended = FakeChannel(), asyncio.Event()
     outlet = Outlet(read, channel, None, ended.set)
     os.write(write, b"one")
-    await asyncio.wait_for(channel.changed.wait(), 5)
+    await asyncio.wait_for(channel.changed.wait(), 30)
     outlet.pause()
     os.write(write, b"two")
     os.close(write)
     assert not ended.is_set()
     outlet.resume()
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), 30)
     assert channel.written == b"onetwo"
     outlet.pause()
     outlet.resume()
@@ -112,7 +112,7 @@ async def test_outlet_of_a_channel_that_is_closed_drops_what_comes() -> None:
     Outlet(read, channel, None, ended.set)
     os.write(write, b"one")
     os.close(write)
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), 30)
     assert channel.written == b""
 
 

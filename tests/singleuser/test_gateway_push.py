@@ -27,7 +27,7 @@ class Gateway:
     requests: asyncio.Queue[tuple[str, Any]] = field(default_factory=asyncio.Queue)
 
     async def asked(self) -> tuple[str, Any]:
-        return await asyncio.wait_for(self.requests.get(), 10)
+        return await asyncio.wait_for(self.requests.get(), 30)
 
 
 @pytest_asyncio.fixture
@@ -145,7 +145,7 @@ async def test_outlasts_a_gateway_that_is_away(gateway: Gateway) -> None:
     push._watch = lambda: asyncio.sleep(0)  # type: ignore[method-assign, assignment]
     push.start()
     try:
-        assert await asyncio.wait_for(tried.get(), 10) == 1
+        assert await asyncio.wait_for(tried.get(), 30) == 1
         push._url = url + "api/keys-changed"
         assert await gateway.asked()
     finally:

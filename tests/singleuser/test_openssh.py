@@ -201,7 +201,7 @@ async def main(folder, kind):
     supervised = SSHD(given, setup, implementation=kind, log=log, environ={"XDG_RUNTIME_DIR": str(folder)})
     supervised.start()
     async with supervised.changed:
-        await asyncio.wait_for(supervised.changed.wait_for(lambda: supervised.status()["state"] in ("running", "failed")), 20)
+        await asyncio.wait_for(supervised.changed.wait_for(lambda: supervised.status()["state"] in ("running", "failed")), 30)
     first = await asyncio.to_thread(ssh, credentials, port, "id -u; pwd; cat; exit 3", input=b"data")
     terminal = await asyncio.to_thread(ssh, credentials, port, "-tt", "tty")
     await supervised.stop()

@@ -69,7 +69,7 @@ def listener(folder: Path, script: str) -> Iterator[Running]:
         assert process.stdin is not None
         process.stdin.close()
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         end_marked(mark)
 
 
@@ -137,7 +137,7 @@ def test_all_end_with_it_even_those_that_do_not_listen(tmp_path: Path, how: str)
             running.process.stdin.close()
         else:
             running.process.send_signal(signal.Signals[how])
-        assert running.process.wait(20) == 0
+        assert running.process.wait(60) == 0
         wait_until(lambda: not marked(running.mark))
         # where the Jupyter server lives, the folder is its own to remove
         assert running.runtime.exists() is (how != "lifeline")

@@ -144,7 +144,7 @@ def test_signals_to_the_group_reach_the_command_which_may_outlive_them(setup: Pa
         assert process.stdout.readline() == b"ready\n"
         os.killpg(process.pid, number)
         assert process.stdout.readline() == b"caught\n"
-        assert process.wait(20) == 9
+        assert process.wait(60) == 9
 
 
 def test_background_children_outlive_a_command_that_ended_by_itself(setup: Path, mark: str) -> None:

@@ -35,7 +35,7 @@ async def off_loop(function: Callable[..., Any], *arguments: Any, **kwargs: Any)
 
 async def wait_for(supervised: SSHD, state: str) -> dict[str, Any]:
     async with supervised.changed:
-        await asyncio.wait_for(supervised.changed.wait_for(lambda: supervised.status()["state"] == state), 20)
+        await asyncio.wait_for(supervised.changed.wait_for(lambda: supervised.status()["state"] == state), 30)
     return supervised.status()
 
 

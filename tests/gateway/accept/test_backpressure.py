@@ -110,7 +110,7 @@ async def _unauthenticated(door: Door) -> asyncssh.SSHClientConnection:
     loop = asyncio.get_running_loop()
     options.waiter = loop.create_future()
     _, connection = await loop.create_connection(lambda: Idle(loop, options, wait="auth"), "127.0.0.1", door.port)
-    await asyncio.wait_for(ready.wait(), 10)
+    await asyncio.wait_for(ready.wait(), 30)
     options.waiter.cancel()
     return connection
 
@@ -126,7 +126,7 @@ async def test_a_packet_that_inflates_without_measure_ends_its_own_connection_al
 
     connection._compressor = Bomb()  # type: ignore[assignment]
     connection.send_packet(80, b"")
-    await asyncio.wait_for(end.wait_closed(), 20)
+    await asyncio.wait_for(end.wait_closed(), 30)
     assert (await other.run("x", stdin=asyncssh.DEVNULL)).stdout == "ran x\n"
     other.close()
 

@@ -239,7 +239,7 @@ async def test_an_answer_to_nothing_ends_the_connection(browser: Browser, respon
     connection.send_packet(50, _request("alice", b"keyboard-interactive", String(""), String("")))
     assert await answers.get() == INFO_REQUEST
     connection.send_packet(INFO_RESPONSE, responses)
-    await asyncio.wait_for(connection.wait_closed(), 5)
+    await asyncio.wait_for(connection.wait_closed(), 30)
     await until_gone(browser)
     assert browser.door.record.logins == []
 

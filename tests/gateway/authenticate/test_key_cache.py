@@ -341,11 +341,11 @@ async def test_known_keys_pushes_and_refreshes_do_not_wait_behind_strangers(sqli
     flood.ask(*(UserServer(f"nobody{number}") for number in range(50)))
     await settle(lambda: flood.asked == 2)
     await settle(lambda: sum(task.done() for task in flood.asking) == 40)
-    assert await asyncio.wait_for(flood.cache.holds(ALICE, KEY, may_fetch=True), 5)
+    assert await asyncio.wait_for(flood.cache.holds(ALICE, KEY, may_fetch=True), 30)
     flood.stores.now += OLD
-    assert await asyncio.wait_for(flood.cache.holds(ALICE, KEY, may_fetch=True), 5), "asked, though strangers fill their places"
-    await asyncio.wait_for(flood.cache.refresh(ALICE), 5)
-    await asyncio.wait_for(flood.cache.renew(ALICE, 2), 5)
+    assert await asyncio.wait_for(flood.cache.holds(ALICE, KEY, may_fetch=True), 30), "asked, though strangers fill their places"
+    await asyncio.wait_for(flood.cache.refresh(ALICE), 30)
+    await asyncio.wait_for(flood.cache.renew(ALICE, 2), 30)
     assert len(flood.stores.asked) == 4
     assert flood.asked == 2
     assert not any(await flood.ended())
@@ -372,7 +372,7 @@ async def strangers_wait_for_alice(sqlite: Database) -> Flood:
 @pytest.mark.asyncio
 async def test_a_known_key_overtakes_a_stranger_who_waits_to_ask_the_same_server(sqlite: Database) -> None:
     flood = await strangers_wait_for_alice(sqlite)
-    assert await asyncio.wait_for(flood.cache.holds(ALICE, KEY, may_fetch=True), 5)
+    assert await asyncio.wait_for(flood.cache.holds(ALICE, KEY, may_fetch=True), 30)
     assert len(flood.stores.asked) == 2
     assert not flood.asking[1].done()
     assert not any(await flood.ended())
@@ -386,7 +386,7 @@ async def test_names_of_one_user_do_not_take_all_the_places_of_strangers(sqlite:
     flood.ask(*(UserServer("bob", f"server{number}") for number in range(200)))
     await settle(lambda: flood.asked == 2)
     await settle(lambda: sum(task.done() for task in flood.asking) == 190)
-    assert await asyncio.wait_for(flood.cache.holds(ALICE, KEY, may_fetch=True), 5), "a new key of somebody else"
+    assert await asyncio.wait_for(flood.cache.holds(ALICE, KEY, may_fetch=True), 30), "a new key of somebody else"
     assert not any(await flood.ended())
 
 
@@ -394,7 +394,7 @@ async def test_names_of_one_user_do_not_take_all_the_places_of_strangers(sqlite:
 async def test_closing_ends_strangers_who_wait(sqlite: Database) -> None:
     flood = await strangers_wait_for_alice(sqlite)
     await flood.cache.refresh(ALICE)
-    await asyncio.wait_for(flood.cache.close(), 5)
+    await asyncio.wait_for(flood.cache.close(), 30)
     for task in flood.asking:
         with pytest.raises(ShuttingDown):
             await task

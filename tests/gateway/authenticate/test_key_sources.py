@@ -224,8 +224,8 @@ async def test_a_key_that_another_source_has_is_held_up_by_no_server(sqlite: Dat
     assert isinstance(server.source, UserServerKeys)
     server.source.cache._fetch = hang
     keys = RegisteredKeys([server.source, page.source])
-    assert await asyncio.wait_for(keys.holds(ALICE, KEY, may_fetch=True, created=FIRST), 5)
-    assert await asyncio.wait_for(keys.still_holds(ALICE, KEY, "2"), 5), "no live key store is needed: the image may have none"
+    assert await asyncio.wait_for(keys.holds(ALICE, KEY, may_fetch=True, created=FIRST), 30)
+    assert await asyncio.wait_for(keys.still_holds(ALICE, KEY, "2"), 30), "no live key store is needed: the image may have none"
     never.set()
     assert not await keys.holds(ALICE, OTHER, may_fetch=True, created=FIRST)
     await keys.close()

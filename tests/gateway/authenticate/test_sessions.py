@@ -67,7 +67,7 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
         while not await true():
             await asyncio.sleep(0.01)
 
-    await asyncio.wait_for(wait(), 10)
+    await asyncio.wait_for(wait(), 30)
 
 
 async def ids(sessions: Sessions, user: str | None = None, search: str = "") -> set[str]:

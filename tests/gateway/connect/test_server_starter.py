@@ -104,7 +104,7 @@ async def until(condition: Callable[[], bool]) -> None:
         while not condition():
             await asyncio.sleep(0.002)
 
-    await asyncio.wait_for(poll(), 5)
+    await asyncio.wait_for(poll(), 30)
 
 
 @pytest.mark.parametrize("may_start", [True, False])

@@ -39,7 +39,7 @@ async def until(condition: Callable[[], bool]) -> None:
         while not condition():
             await asyncio.sleep(0.005)
 
-    await asyncio.wait_for(poll(), 5)
+    await asyncio.wait_for(poll(), 30)
 
 
 class Clock:

@@ -114,7 +114,7 @@ async def test_a_refresh_of_all_ends_with_the_gateway() -> None:
     with pytest.raises(TooManyAttempts):
         refresh.everyone(full=False)
     await asyncio.sleep(0.1)
-    await asyncio.wait_for(refresh.close(), 10)
+    await asyncio.wait_for(refresh.close(), 30)
     assert not refresh.running
 
 

@@ -183,7 +183,7 @@ async def test_a_push_makes_the_gateway_fetch_that_servers_keys(token: str, body
     async with site() as web:
         answer = await web.push(token, body)
         assert answer.code == 202
-        assert await asyncio.wait_for(web.fetched.get(), 5) == UserServer(body["user"], body["server"])
+        assert await asyncio.wait_for(web.fetched.get(), 30) == UserServer(body["user"], body["server"])
 
 
 @pytest.mark.parametrize(
