@@ -1,4 +1,4 @@
-# make install · make panel · make test · make lint · make format · make demo · make bench · make clean
+# make install · make panel · make test · make lint · make format · make demo · make bench · make bench-tunnel · make clean
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -15,7 +15,7 @@ PANEL = jhssh_ext/labextension
 ENVIRONMENT = $(if $(wildcard .venv/.installed),.venv/.installed,.venv/.demo-installed)
 JLPM = cd js && PATH="$(CURDIR)/.venv/bin:$$PATH" jlpm
 
-.PHONY: help install panel demo bench bench-sidecar test lint lint-panel test-panel format system-packages clean
+.PHONY: help install panel demo bench bench-sidecar bench-tunnel test lint lint-panel test-panel format system-packages clean
 
 help:
 	@echo "make install  .venv with everything for development, .venv-hub5 with JupyterHub 5.5"
@@ -24,6 +24,7 @@ help:
 	@echo "make test     checks and all tests"
 	@echo "make lint     the checks alone"
 	@echo "make bench    a rebuild of the key cache for ten thousand user servers, and logins meanwhile"
+	@echo "make bench-tunnel  1 GB each way, logins and a reader that stops, through the Hub's proxy against TCP"
 	@echo "make bench-sidecar  how much later a pod is ready for its sidecar, on the cluster of KUBECONFIG"
 	@echo "make format   what the linter can mend by itself"
 	@echo "make clean    remove what was made here"
@@ -83,6 +84,9 @@ system-packages:
 
 bench: .venv/.installed
 	.venv/bin/python -m bench.key_cache
+
+bench-tunnel: .venv/.installed
+	.venv/bin/python -m bench.tunnel
 
 bench-sidecar: .venv/.installed
 	.venv/bin/python -m pytest -s tests/kubernetes/bench_start.py

@@ -4,6 +4,7 @@
     ├── Denied                        the answer is no
     │   ├── KeyUnknown                KEY_UNKNOWN
     │   ├── TokenInvalid              TOKEN_INVALID
+    │   ├── TokenExpired              TOKEN_EXPIRED
     │   ├── ApprovalDenied            APPROVAL_DENIED
     │   ├── ApprovalExpired           APPROVAL_EXPIRED
     │   ├── PolicyDenied              POLICY_DENIED
@@ -69,6 +70,11 @@ class KeyUnknown(Denied):
 class TokenInvalid(Denied):
     code = "TOKEN_INVALID"
     default_sentence = "This token does not open this server. Make a new one on the Token page of the Hub."
+
+
+class TokenExpired(Denied):
+    code = "TOKEN_EXPIRED"
+    default_sentence = "This login has expired. Run: jhssh login"
 
 
 class ApprovalDenied(Denied):

@@ -102,6 +102,8 @@ class ServerEnvironment:
     """what users type before the @"""
     gateway_host_key: str = ""
     """public host key of the gateway, type and base64 alone, for known_hosts; empty if the admin has not said"""
+    tunnel_url: str = ""
+    """the gateway's WebSocket, where users cannot reach its port; else empty"""
 
     def to_environ(self) -> dict[str, str]:
         return {

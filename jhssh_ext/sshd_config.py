@@ -22,16 +22,18 @@ class SSHDConfig:
 
     host_key: str
     """path of the private host key"""
-    user_ca_keys: str
-    """path of the public keys of the CAs whose certificates are taken"""
-    principals: str
-    """path of the file with the one principal"""
     forced_command: str
     """shell command that every session becomes; the caller quotes it for a shell"""
     account: str
     """the one account that may log in"""
     version: tuple[int, int]
     """of the sshd that will read it, as (9, 2)"""
+    user_ca_keys: str = ""
+    """path of the public keys of the CAs whose certificates are taken"""
+    principals: str = ""
+    """path of the file with the one principal"""
+    authorized_keys: str = ""
+    """in place of those two: path of the file with the user's own keys"""
     sftp: bool = True
     xauth: str = ""
     """path of xauth; empty: where sshd was built to look for it"""
@@ -47,11 +49,8 @@ def sshd_config(config: SSHDConfig) -> str:
         "# Written by jhssh at each start: changes here are lost.",
         f"HostKey {_path(config.host_key)}",
         "HostKeyAlgorithms ssh-ed25519",
-        # Who gets in: certificates of the gateway's CAs that name this server, nothing else.
         f"AllowUsers {config.account}",
-        f"TrustedUserCAKeys {_path(config.user_ca_keys)}",
-        f"AuthorizedPrincipalsFile {_path(config.principals).replace('%', '%%')}",
-        "AuthorizedKeysFile none",
+        *_who_gets_in(config),
         "AuthenticationMethods publickey",
         "PubkeyAuthentication yes",
         "PasswordAuthentication no",
@@ -101,6 +100,19 @@ def sshd_config(config: SSHDConfig) -> str:
         # All users of the gateway come from one address: one who fails must not ban the others.
         lines.append("PerSourcePenalties no")
     return "\n".join(lines) + "\n"
+
+
+def _who_gets_in(config: SSHDConfig) -> list[str]:
+    """Certificates of the gateway's CAs that name this server, or the user's own keys: never both."""
+    if config.authorized_keys:
+        if config.user_ca_keys or config.principals:
+            raise ValueError("either certificates or keys")
+        return ["TrustedUserCAKeys none", f"AuthorizedKeysFile {_path(config.authorized_keys).replace('%', '%%')}"]
+    return [
+        f"TrustedUserCAKeys {_path(config.user_ca_keys)}",
+        f"AuthorizedPrincipalsFile {_path(config.principals).replace('%', '%%')}",
+        "AuthorizedKeysFile none",
+    ]
 
 
 def _path(path: str) -> str:

@@ -90,4 +90,7 @@ def test_codes_in_the_documentation_are_codes_of_errors() -> None:
 
     named = {code for page in PAGES for code in re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", page.read_text())}
     assert named
-    assert named <= all_of(JHSSHError) | {"BASE_IMAGE", "JUPYTERHUB_API_TOKEN", "HUB_PORT", "SSH_PORT", "XDG_RUNTIME_DIR"}
+    assert named <= all_of(JHSSHError) | {
+        *("BASE_IMAGE", "JUPYTERHUB_API_TOKEN", "HUB_PORT", "SSH_PORT", "XDG_RUNTIME_DIR"),
+        *("JHSSH_HUB", "HTTPS_PROXY", "NO_PROXY", "XDG_CONFIG_HOME"),
+    }

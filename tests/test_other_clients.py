@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import paramiko
 import pytest
 
+from jhssh_ext.gateway.web.ways_in import Door
+from jhssh_ext.login_names import UserServer
 from jhssh_ext.public_keys import parse_line
 
 from .conftest import register_key
 from .harness.hub import Hub
-from .harness.processes import MARK
+from .harness.processes import MARK, wait_until
 from .harness.ssh import KeyPair, make_key
 
 pytestmark = pytest.mark.slow
@@ -102,3 +106,28 @@ def test_paramiko(paramiko_client: paramiko.SSHClient, tmp_path: Path) -> None:
         sftp.get("paramiko", str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == DATA
     assert transport.request_port_forward("", 0) > 0
+
+
+def test_openssh_by_websocat_as_the_page_says(hub6: Hub, key: KeyPair, tmp_path: Path) -> None:
+    """The command and the block of configuration that are shown where the gateway's port is closed."""
+    assert hub6.gateway is not None
+    venv = Path(sys.executable).parent
+    host_key = parse_line(hub6.gateway.host_key)
+    tunnel = hub6.url.replace("http", "ws", 1) + "/services/ssh/tunnel"
+    door = Door("hub.example.org", 22, host_key, "+", published=False, tunnel=tunnel)
+    way = door.way_to(UserServer(USER))
+    assert way is not None
+    (tmp_path / "known_hosts").write_text(door.known_hosts + "\n")
+    common = f"IdentityFile {key.private}\nIdentitiesOnly yes\nIdentityAgent none\nBatchMode yes\nStrictHostKeyChecking yes\n"
+    common += f"UserKnownHostsFile {tmp_path / 'known_hosts'}\n"
+    (tmp_path / "config").write_text(common + way.config)
+    environment = {"PATH": f"{venv}:/usr/bin:/bin", "HOME": str(tmp_path), MARK: hub6.mark}
+    for typed in (way.through_tunnel, f"ssh {way.alias}"):
+        ssh, *arguments = shlex.split(typed)
+        command = [ssh, "-F", str(tmp_path / "config"), *arguments, "tee copy | sha256sum; head -c 5000000 /dev/zero; exit 3"]
+        done = subprocess.run(command, input=DATA, capture_output=True, timeout=90, env=environment, check=False)
+        assert done.returncode == 3, done.stderr
+        digest, _, zeros = done.stdout.partition(b"  -\n")
+        assert digest.decode() == hashlib.sha256(DATA).hexdigest()
+        assert zeros == bytes(5_000_000)
+        wait_until(lambda: not [each for each in hub6.processes() if "websocat" in each.name()], 10)

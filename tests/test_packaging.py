@@ -52,6 +52,7 @@ def test_wheel_holds_the_package_and_switches_the_extension_on(built: Path) -> N
     assert [name for name in brought if name.startswith("static/remoteEntry.")]
     assert [name for name in names if name.endswith("licenses/LICENSE")]
     for line in (
+        "jhssh = jhssh_ext.client.cli:main",
         "jhssh-gateway = jhssh_ext.gateway.app:main",
         "jhssh-local = jhssh_ext.hub.local_spawners:SSHLocalProcessSpawner",
         "jhssh-simple = jhssh_ext.hub.local_spawners:SSHSimpleLocalProcessSpawner",
@@ -96,6 +97,11 @@ def modules(folder: str) -> list[str]:
             id="hub",
         ),
         pytest.param(modules("hub"), {"asyncssh"}, id="kubernetes"),
+        pytest.param(
+            modules("client"),
+            {"jupyterhub", "jupyter_server", "asyncssh", "cryptography", "jwt", "keyring"},
+            id="client, no keyring",
+        ),
         pytest.param(
             [name for name in modules("gateway") if ".migrations" not in name],  # these are run by alembic
             {"kubespawner", "jupyterlab", "psycopg"},

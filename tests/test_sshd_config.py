@@ -38,6 +38,21 @@ def test_lets_in_certificates_of_the_gateway_alone() -> None:
         assert line in lines
 
 
+def test_lets_in_keys_of_the_users_own_in_their_place() -> None:
+    own = replace(CONFIG, user_ca_keys="", principals="", authorized_keys="/run/%x/keys")
+    lines = sshd_config(own).splitlines()
+    assert "TrustedUserCAKeys none" in lines
+    assert 'AuthorizedKeysFile "/run/%%x/keys"' in lines
+    assert not [line for line in lines if line.startswith("AuthorizedPrincipalsFile")]
+    assert set(sshd_config(CONFIG).splitlines()) - set(lines) == {
+        'TrustedUserCAKeys "/run/x/user_ca_keys"',
+        'AuthorizedPrincipalsFile "/run/x/principals"',
+        "AuthorizedKeysFile none",
+    }
+    with pytest.raises(ValueError, match="either"):
+        sshd_config(replace(CONFIG, authorized_keys="/run/x/keys"))
+
+
 def test_what_depends_on_the_version_and_on_settings() -> None:
     assert "PerSourcePenalties" not in sshd_config(CONFIG)
     assert "PerSourcePenalties no" in sshd_config(replace(CONFIG, version=(9, 8)))

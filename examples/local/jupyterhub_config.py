@@ -51,6 +51,8 @@ c.JupyterHub.services = [
             f"--Gateway.ssh_port={SSH_PORT}",
             f"--Gateway.ssh_host={SSH_HOST}",
             f"--Gateway.public_url={HUB_URL}",
+            # The Hub's own proxy, which says who comes through it. Others before it: see docs/admin.md.
+            "--Gateway.trusted_proxies=127.0.0.1",
         ],
     }
 ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 
 MAX_FORWARDED = 20
 """entries of X-Forwarded-For that are looked at"""
+WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\](?::[0-9]{1,5})?")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -45,7 +47,7 @@ class TrustedProxies:
         # Empty elements count for nothing (RFC 9110, section 5.6.1).
         entries = [entry for entry in map(str.strip, ",".join(forwarded_for).split(",")) if entry]
         for entry in reversed(entries[-MAX_FORWARDED:]):
-            address = _parsed(entry)
+            address = _parsed(_without_port(entry))
             if address is None:
                 return ""
             if address not in self:
@@ -56,6 +58,12 @@ class TrustedProxies:
         """Are an SSH client and a browser (as :meth:`client` says) known to be at the same address?"""
         found = _parsed(client)
         return bool(browser) and found is not None and found not in self and network_of(client) == network_of(browser)
+
+
+def _without_port(entry: str) -> str:
+    """Some proxies (Azure's) add the client's port, as in Forwarded (RFC 7239, section 6). What is neither stays as it is."""
+    found = WITH_PORT.fullmatch(entry)
+    return found[1] or found[2] if found else entry
 
 
 def _parsed(address: str) -> Address | None:

@@ -26,12 +26,14 @@ from .accept.entry import Entry
 from .accept.limits import ConnectionLimits, FailureBudget
 from .accept.services import Rules, Services
 from .accept.ssh_server import ClientConnection, make_options
+from .accept.tunnel import GatewayTunnel, Tunnels
 from .authenticate.approvals import Approvals, Bounds
 from .authenticate.authentication import Authentication
 from .authenticate.browser_login import BrowserLogin
 from .authenticate.key_rebuild import KeyRebuild
 from .authenticate.sessions import Sessions
 from .connect.hub_client import HubClient
+from .connect.routes import Routes
 from .connect.server_starter import ServerStarter
 from .connect.upstream import Upstream
 from .connect.user_ca import UserCA
@@ -40,15 +42,18 @@ from .key_wiring import make_keys
 from .observe.audit import Audit
 from .observe.metrics import Metrics
 from .observe.observer import Observer
-from .page_wiring import make_site
+from .page_wiring import left_unset, make_site
 from .parent import end_with_parent
 from .relay.activity import ActivityReporter
 from .settings import GatewaySettings
 from .web.app import Health, make_app
+from .web.client_servers import ClientServers
 from .web.hub_login import secret_for
 from .web.key_refresh import KeyRefresh
 
 T = TypeVar("T")
+TUNNEL_END = 2.0
+"""seconds in which a tunnel passes on what its connection said last, when the gateway ends"""
 BIND_RETRY = 2.0
 """seconds between tries to listen while another process holds the port"""
 
@@ -99,6 +104,7 @@ class Gateway(GatewaySettings):
     def initialize(self, argv: list[str] | None = None) -> None:
         self.health, self.metrics = Health(), Metrics()
         self._parts: list[Closable] = []
+        self.tunnels: Tunnels | None = None
         self.parse_command_line(argv)
         if self.subapp is None and self.config_file:
             command_line = self.cli_config
@@ -157,10 +163,6 @@ class Gateway(GatewaySettings):
         """Makes every part and hands each what it needs. Raises OSError, ValueError or asyncssh.Error."""
         if not (self.hub_api_url and self.hub_api_token):
             raise ValueError("the Hub is unknown: set c.Gateway.hub_api_url and hub_api_token, or run as a Hub-managed service")
-        if not self.public_url:
-            self.log.warning("c.Gateway.public_url is not set: users are told paths of the Hub instead of links")
-        if not self.ssh_host:
-            self.log.warning("c.Gateway.ssh_host is not set: pages cannot say what to type after the @")
         host_key = asyncssh.read_private_key(self.host_key_file)
         self._options = await make_options(
             server_host_keys=[host_key],
@@ -172,7 +174,8 @@ class Gateway(GatewaySettings):
         )
         self.database = Database(self.database_url)
         hub = HubClient(self.hub_api_url, self.hub_api_token)
-        upstream = Upstream(UserCA.read(self.user_ca_file), timeout=self.connect_timeout)
+        routes = Routes(self.route, ping_interval=self.tunnel_ping_interval)
+        upstream = Upstream(UserCA.read(self.user_ca_file), routes, timeout=self.connect_timeout)
         starter = ServerStarter(hub, spawn_url=self._spawn_url, start_timeout=self.start_timeout, started=self.metrics.spawned)
 
         activity = ActivityReporter(hub)
@@ -193,6 +196,8 @@ class Gateway(GatewaySettings):
         browser_login = self._browser_login(authentication)
         if browser_login is not None:
             self._parts.insert(0, browser_login)
+        client_servers = ClientServers(hub, starter)
+        self._parts.insert(0, client_servers)
         audit = Audit()
         self.site = make_site(
             self,
@@ -202,10 +207,13 @@ class Gateway(GatewaySettings):
             user_keys=user_keys,
             sessions=sessions,
             browser_login=browser_login,
+            client_servers=client_servers,
             note=audit.page,
             refresh=self.refresh.page if self.refresh is not None else None,
         )
-        return hub, Services(
+        for missing in left_unset(self, self.site):
+            self.log.warning(missing)
+        services = Services(
             rules=Rules(self.max_auth_tries, self.failure_floor, known_key_wait=max(5.0, self.failure_floor)),
             limits=ConnectionLimits(
                 unauthenticated=self.max_unauthenticated,
@@ -222,6 +230,14 @@ class Gateway(GatewaySettings):
             browser_login=browser_login,
             user_keys=user_keys,
         )
+        self.tunnels = Tunnels(
+            self._options,
+            services,
+            proxies=self.site.proxies,
+            ping_interval=self.tunnel_ping_interval,
+            ready=lambda: not self.health.cause,
+        )
+        return hub, services
 
     def _browser_login(self, authentication: Authentication) -> BrowserLogin | None:
         """None where it is off, or where no link could be shown."""
@@ -255,6 +271,7 @@ class Gateway(GatewaySettings):
             ssh_port=self.public_ssh_port or self.ssh_port,
             site=self.site if parts else None,
             refresh=self.refresh if parts else None,
+            more=[(r"/tunnel", GatewayTunnel, {"tunnels": self.tunnels})] if self.tunnel else [],
         )
         if app.settings["refresher"] is not None:
             self._parts.insert(0, app.settings["refresher"])
@@ -339,6 +356,8 @@ class Gateway(GatewaySettings):
         if parts.connections:
             ends = [asyncio.create_task(connection.wait_closed()) for connection in parts.connections]
             await asyncio.wait(ends, timeout=self.drain_timeout)
+        if self.tunnels is not None:
+            await self.tunnels.ended(TUNNEL_END)
 
 
 def managed() -> bool:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from traitlets import Bool, Float, Integer, List, Unicode, default
+from traitlets import Bool, Enum, Float, Integer, List, Unicode, default
 from traitlets.config import Application
 
 from ..login_names import DEFAULT_SEPARATOR
@@ -71,6 +71,23 @@ class GatewaySettings(Application):
     ).tag(config=True)
     ssh_host = Unicode("", help="What users type after the @.").tag(config=True)
     public_ssh_port = Integer(0, help="The port that users connect to, where it is not ssh_port.").tag(config=True)
+    ssh_published = Bool(
+        True,
+        help="Can users reach the SSH port? Where not, the page and the jhssh command show the way through the tunnel alone.",
+    ).tag(config=True)
+
+    tunnel = Bool(
+        True,
+        help="Serve SSH also as a WebSocket, at `tunnel` below the service's prefix: through the Hub's own HTTPS, for networks "
+        "that let nothing else out. SSH inside it is the same, with the same limits. Set trusted_proxies, so that clients that "
+        "come this way do not all count as one address.",
+    ).tag(config=True)
+    tunnel_ping_interval = Float(
+        30.0,
+        min=0.1,
+        help="Seconds between the pings that keep a proxy from ending an idle tunnel: less than the shortest idle time-out on "
+        "the way, which is often 60. Who answers neither of two in a row is taken for gone.",
+    ).tag(config=True)
 
     login_separator = Unicode(
         DEFAULT_SEPARATOR, help="Stands between user and named server: alice+gpu. Empty: default servers only."
@@ -81,6 +98,13 @@ class GatewaySettings(Application):
     ).tag(config=True)
 
     start_timeout = Float(300.0, help="Seconds that a login waits for a user server to start.").tag(config=True)
+    route = Enum(
+        ["auto", "direct", "websocket"],
+        "auto",
+        help="How the gateway reaches user servers: by TCP to their sshd (direct); by the address of their Jupyter server, where "
+        "jhssh-ext answers /jhssh/tunnel (websocket): batch systems and remote machines often let nothing else through; or the "
+        "first and, where it fails, the second (auto).",
+    ).tag(config=True)
     connect_timeout = Float(20.0, help="Seconds that a login waits for the sshd of a user server that runs.").tag(config=True)
     login_timeout = Float(60.0, help="Seconds that a client has to prove who it is (sshd_config's LoginGraceTime).").tag(
         config=True
@@ -126,14 +150,22 @@ class GatewaySettings(Application):
         Unicode(),
         help="Networks of the reverse proxies before the gateway's pages, the Hub's own among them: ['127.0.0.1'] where it runs "
         "on this machine. By them a browser's address is known (X-Forwarded-For), and where the ssh client is at the same one, "
-        "an approved login goes on by itself; else a number has to be typed. Leave it empty where a load balancer hides the "
-        "addresses of ssh clients: there everybody would seem to be at the same one.",
+        "an approved login goes on by itself; else a number has to be typed. By them the address of an ssh client that comes "
+        "through the tunnel is known, too. Leave it empty where a load balancer hides the addresses of ssh clients: there "
+        "everybody would seem to be at the same one.",
     ).tag(config=True)
     max_approvals = Integer(
         128, help="Logins in all that wait for an approval in the browser. They count as unauthenticated too.", min=1
     ).tag(config=True)
     max_approvals_per_address = Integer(32, help="The same for one IPv4 address or IPv6 /64.", min=1).tag(config=True)
     max_approvals_per_user = Integer(10, help="The same for one user.", min=1).tag(config=True)
+    client_token_days = Float(
+        30.0,
+        help="Days for which `jhssh login` lets the jhssh command in; 0: it can't log in. Its token, which users see and revoke "
+        "on the page, is good for this gateway alone: it shows and changes keys there, and lists, starts and stops servers.",
+        min=0.0,
+        max=3650.0,
+    ).tag(config=True)
     failures_per_minute = Float(30.0, help="How fast an address may fail after that.").tag(config=True)
     key_max_age = Float(900.0, help="Seconds after which a user server's keys are fetched anew at the next login.").tag(
         config=True

@@ -5,7 +5,7 @@ Nothing here opens anything by itself: keys are public, codes and nonces are kep
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Float, Index, Integer, String, Text
+from sqlalchemy import BigInteger, Boolean, Float, Index, Integer, String, Text, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAME = String(255)
@@ -52,12 +52,12 @@ class UserKey(Base):
     """line "type base64" """
     comment: Mapped[str] = mapped_column(NAME)
     source: Mapped[str] = mapped_column(String(32))
-    """page | approval"""
+    """page | approval | client (added by the ``jhssh`` command)"""
     added: Mapped[float] = mapped_column(Float)
     renewed: Mapped[float] = mapped_column(Float)
     """when it was added, or last confirmed in the browser (key_max_age)"""
     announced: Mapped[bool] = mapped_column(Boolean)
-    """was the user told at a login, as one is of keys that an approval had remembered"""
+    """was the user told at a login without a key, as one is of keys that were not added on the page"""
 
 
 class KeyUse(Base):
@@ -72,7 +72,10 @@ class KeyUse(Base):
 
 
 class Approval(Base):
-    """One SSH connection that waits for its user's approval in the browser. Deleted when it has ended, or another asks."""
+    """An SSH connection, or a ``jhssh login``, that waits for its user's approval in the browser.
+
+    Deleted when it has ended, or another asks.
+    """
 
     __tablename__ = "approvals"
 
@@ -80,7 +83,7 @@ class Approval(Base):
     """random: part of a page's address, and worth nothing by itself"""
     code_digest: Mapped[str] = mapped_column(String(64), unique=True)
     login_name: Mapped[str] = mapped_column(NAME)
-    """as the client sent it"""
+    """as the client sent it; empty for a ``jhssh login``, which is whose user types its code"""
     user: Mapped[str] = mapped_column("user_name", NAME, index=True)
     """whom the login name may mean; from claimed on: the Hub user who typed the code"""
     server: Mapped[str] = mapped_column("server_name", NAME)
@@ -99,8 +102,38 @@ class Approval(Base):
     """numbers typed so far"""
     created: Mapped[float] = mapped_column(Float)
     seen: Mapped[float] = mapped_column(Float)
-    """when its gateway last said that the connection waits"""
+    """when its gateway last said that the connection waits, or a ``jhssh login`` asked"""
     expires: Mapped[float] = mapped_column(Float, index=True)
+    handle_digest: Mapped[str] = mapped_column(String(64), default="", server_default="", index=True)
+    """of the secret by which a ``jhssh login`` asks; empty for SSH connections"""
+    client: Mapped[str] = mapped_column(NAME, default="", server_default="")
+    """what a ``jhssh login`` says that it is"""
+    user_created: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    """the Hub's "created" of the user who approved a ``jhssh login``"""
+    by_proxy: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    """the address is what a proxy says of the client, not the peer of its connection"""
+
+
+class ClientToken(Base):
+    """A token of the ``jhssh`` command: good for this gateway's API alone, for one user."""
+
+    __tablename__ = "client_tokens"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """random: what the page calls it by"""
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    """SHA-256 of the token, which has 256 random bits"""
+    user: Mapped[str] = mapped_column("user_name", NAME, index=True)
+    user_created: Mapped[str] = mapped_column(String(64))
+    """the Hub's "created" of that user: a user of the same name made later is another one"""
+    client: Mapped[str] = mapped_column(NAME)
+    """what asked for it, as it says itself"""
+    address: Mapped[str] = mapped_column(String(64))
+    """from where it was asked for; empty: not known"""
+    created: Mapped[float] = mapped_column(Float)
+    expires: Mapped[float] = mapped_column(Float, index=True)
+    used: Mapped[float] = mapped_column(Float)
+    """when it was last used, to the minute"""
 
 
 class Nonce(Base):

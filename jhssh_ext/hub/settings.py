@@ -5,13 +5,33 @@ In ``jupyterhub_config.py`` they are set as ``c.SSHSpawnerMixin.<name>``, or for
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from traitlets import Bool, Bytes, Enum, Integer, List, TraitError, Unicode, Union, validate
 from traitlets.config import Configurable
 
 from ..login_names import DEFAULT_SEPARATOR
 from . import host_keys, options_form
+
+TUNNEL_URL = re.compile(r"wss?://(\[[\da-fA-F:]+\]|[\w-]+(?:\.[\w-]+)*)(?::\d{1,5})?(?:/[\w.~%/-]*)?", re.ASCII)
+"""made into commands for users to copy"""
+
+
+def _is_tunnel(url: str) -> bool:
+    """As browsers take it: what looks like an address is one (URL Standard, "Host parsing")."""
+    found = TUNNEL_URL.fullmatch(url)
+    if found is None:
+        return False
+    host = found[1]
+    try:
+        if host.startswith("[") or host.rpartition(".")[2].isdecimal():
+            ipaddress.ip_address(host.strip("[]"))
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 class SSHSettings(Configurable):
@@ -115,6 +135,13 @@ class SSHSettings(Configurable):
         22, min=1, max=65535, help="""TCP port that users connect to, shown by their server's jhssh/status."""
     ).tag(config=True)
 
+    ssh_tunnel_url = Unicode(
+        "",
+        help="""Set it where users cannot reach the gateway's SSH port (`c.Gateway.ssh_published = False`): the URL of its tunnel,
+        `wss://hub.example.org/services/ssh/tunnel`. The panel and jhssh/status then show this way in place of the port.
+        """,
+    ).tag(config=True)
+
     ssh_gateway_host_key_file = Unicode(
         "",
         help="""File with the gateway's public host key, one OpenSSH line: the `host_key.pub` that `jhssh-gateway keys init`
@@ -126,6 +153,13 @@ class SSHSettings(Configurable):
         DEFAULT_SEPARATOR,
         help="""What stands between user and named server in a login name, as `+` in `alice+gpu`. Must be the gateway's too.""",
     ).tag(config=True)
+
+    @validate("ssh_tunnel_url")
+    def _check_ssh_tunnel_url(self, proposal: Any) -> str:
+        value = str(proposal.value)
+        if value and not _is_tunnel(value):
+            raise TraitError(f"ssh_tunnel_url is no URL of a WebSocket, as wss://hub.example.org/services/ssh/tunnel: {value!r}")
+        return value
 
     @validate("ssh_secret")
     def _check_ssh_secret(self, proposal: Any) -> bytes:

@@ -187,6 +187,7 @@ class SSHSpawnerMixin(SSHSettings):
             connect_port=self.ssh_public_port,
             login_name=typed if candidates(typed, self.ssh_login_separator) else "",
             gateway_host_key=self._ssh_read_gateway_host_key(),
+            tunnel_url=self.ssh_tunnel_url,
         )
         return _Spawn(environment, spawn_id=secrets.token_hex(16), hub_id=hub_id, host_key=host_key.public)
 

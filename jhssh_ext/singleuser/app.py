@@ -13,10 +13,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import Bool, Enum, Int, Unicode
+from traitlets import Bool, Enum, Float, Int, Unicode
 
 from .. import __version__
-from ..errors import KeyRefused
+from ..errors import KeyRefused, StoreUnusable
 from ..payloads import SIDECAR, ServerEnvironment
 from ..public_keys import PublicKey, listed_key
 from . import handlers, sshd
@@ -24,8 +24,11 @@ from .environment import session_environment, take
 from .gateway_push import GatewayPush
 from .key_import import KeyImporter
 from .key_store import KeyStore
+from .own_sshd import OwnSSHD
 from .sidecar_sshd import SidecarSSHD
-from .sshd import SSHD
+from .sshd import SSHD, SessionSetup
+from .tunnel import TunnelHandler
+from .tunnel_ends import TunnelEnds
 
 
 class JHSSHExtension(ExtensionApp):
@@ -53,6 +56,19 @@ class JHSSHExtension(ExtensionApp):
         1, min=1, help="Seconds between looks at the key files, to tell the gateway when they were edited by hand."
     ).tag(config=True)
 
+    tunnel = Bool(
+        True,
+        help="Let SSH in by WebSocket too (<base URL>/jhssh/tunnel): the gateway, and the owner with a token of theirs, who then "
+        "needs no gateway. It ends in an sshd of this server; the owner's takes the keys that /publickey lists.",
+    ).tag(config=True)
+    tunnel_ping_interval = Float(
+        30.0, min=0.1, help="Seconds between pings in tunnels, so that no proxy takes one for idle; two unanswered ones end it."
+    ).tag(config=True)
+    own_host_key = Unicode(
+        "~/.ssh/jhssh_host_ed25519_key",
+        help="The host key of the sshd that the owner's tunnels end in; made when it is first asked for.",
+    ).tag(config=True)
+
     github_url = Unicode(
         "https://github.com",
         help="Where keys are imported from as GitHub's, `<url>/<user>.keys`: another for GitHub Enterprise. Empty: no import.",
@@ -64,6 +80,7 @@ class JHSSHExtension(ExtensionApp):
 
     server_environment: ServerEnvironment
     sshd: SSHD | SidecarSSHD
+    tunnel_ends: TunnelEnds
     push: GatewayPush | None = None
 
     def __init__(self, **kwargs: Any) -> None:
@@ -79,7 +96,17 @@ class JHSSHExtension(ExtensionApp):
             Path(self.authorized_keys).expanduser() if self.authorized_keys else None,
             max_keys=self.max_keys,
         )
-        self.sshd = self._make_sshd()
+        setup = self._session_setup()
+        self.sshd = self._make_sshd(setup)
+        own = OwnSSHD(
+            store,
+            Path(self.own_host_key).expanduser(),
+            setup,
+            implementation=self.implementation,
+            sftp=self.sftp,
+            log=self.log,
+        )
+        self.tunnel_ends = TunnelEnds(given, own, tunnel=self.tunnel, ping_interval=self.tunnel_ping_interval)
         owner = os.environ.get("JUPYTERHUB_USER", "")
         api_token = os.environ.get("JUPYTERHUB_API_TOKEN", "")
         if given.enabled and given.gateway_url and owner and api_token:
@@ -100,11 +127,12 @@ class JHSSHExtension(ExtensionApp):
             secret=given.secret,
             owner=owner,
             importer=KeyImporter({"github": self.github_url, "gitlab": self.gitlab_url}),
+            tunnel_ends=self.tunnel_ends,
         )
         self.serverapp.io_loop.add_callback(self._start)
 
     def initialize_handlers(self) -> None:
-        self.handlers.extend(handlers.HANDLERS)
+        self.handlers.extend([*handlers.HANDLERS, (r"/jhssh/tunnel", TunnelHandler)])
 
     async def status(self) -> dict[str, Any]:
         """The body of GET /jhssh/status."""
@@ -120,7 +148,9 @@ class JHSSHExtension(ExtensionApp):
                 "host_key": self._gateway_host_key.line if self._gateway_host_key else "",
                 "host_key_fingerprint": self._gateway_host_key.fingerprint if self._gateway_host_key else "",
                 "gateway_path": gateway_path(given.gateway_url),
+                "tunnel_url": given.tunnel_url,
             },
+            "tunnel": await self.tunnel_ends.status(),
             "version": __version__,
         }
 
@@ -134,6 +164,7 @@ class JHSSHExtension(ExtensionApp):
         if self.push is not None:
             await self.push.stop()
         await self.sshd.stop()
+        await self.tunnel_ends.stop()
 
     def _start(self) -> None:
         """Once the event loop runs. Nothing here can fail: the Jupyter server must start whatever becomes of sshd."""
@@ -141,19 +172,23 @@ class JHSSHExtension(ExtensionApp):
         if self.push is not None:
             self.push.start()
 
-    def _make_sshd(self) -> SSHD | SidecarSSHD:
-        given = self.server_environment
-        if given.enabled and given.sshd == SIDECAR:
-            return SidecarSSHD(given)
+    def _session_setup(self) -> SessionSetup:
         assert self.serverapp is not None
-        setup = sshd.SessionSetup(
+        return SessionSetup(
             env=session_environment(os.environ, self.serverapp.root_dir, self.serverapp.connection_url),
             cwd=self.serverapp.root_dir,
             shell=self._shell(),
         )
+
+    def _make_sshd(self, setup: SessionSetup) -> SSHD | SidecarSSHD:
+        given = self.server_environment
+        if given.enabled and given.sshd == SIDECAR:
+            return SidecarSSHD(given)
         return SSHD(given, setup, implementation=self.implementation, sftp=self.sftp, log=self.log)
 
     async def _keys_changed(self) -> None:
+        with contextlib.suppress(StoreUnusable):  # the change is made; who opens the next tunnel is told
+            await self.tunnel_ends.keys_changed()
         if self.push is not None:
             await self.push.keys_changed()
 

@@ -6,6 +6,7 @@ The classes here override internals of asyncssh; its minor version is pinned, an
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from asyncssh.constants import DISC_NO_MORE_AUTH_METHODS_AVAILABLE, MSG_CHANNEL_
 from asyncssh.packet import SSHPacket
 
 from .embedded_forwarding import listen_tcp, listen_unix, listen_x11
-from .embedded_session import Session, x11_authority
+from .embedded_session import Session, addresses, x11_authority
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,33 @@ class CertificateAuthorities:
         return None, None
 
 
+class RegisteredKeys:
+    """Stands there for the server of the user's own keys, and admits those in a file, read anew each time; no certificate."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def validate(
+        self,
+        key: asyncssh.SSHKey,
+        client_host: str,
+        client_addr: str,
+        cert_principals: Sequence[str] | None = None,
+        ca: bool = False,
+    ) -> dict[str, Any] | None:
+        if ca:
+            return None
+        wanted = base64.b64encode(key.public_data).decode("ascii")
+        try:
+            lines = self._path.read_text().splitlines()
+        except OSError:
+            return None
+        return {} if any(line.split()[1:2] == [wanted] for line in lines) else None
+
+    def validate_x509(self, *_: object) -> tuple[None, None]:
+        return None, None
+
+
 class Server(asyncssh.SSHServer):
     """Whoever is in is the user, in the user's own server: forwarding gives nothing that a shell does not."""
 
@@ -70,7 +98,7 @@ class Server(asyncssh.SSHServer):
         self._connection.ended()
 
     def auth_completed(self) -> None:
-        log.info("Accepted a certificate from %s", self._connection.get_extra_info("peername")[0])
+        log.info("Accepted a key or certificate from %s", addresses(self._connection)[0])
         self._connection.authenticated()
 
     def begin_auth(self, username: str) -> bool:
@@ -121,7 +149,7 @@ class Connection(asyncssh.SSHServerConnection):
     def send_userauth_failure(self, partial_success: bool) -> None:
         self._refused += 1
         if self._refused > MAX_AUTH_TRIES:
-            log.info("Too many authentication failures from %s", self.get_extra_info("peername")[0])
+            log.info("Too many authentication failures from %s", addresses(self)[0])
             self.disconnect(DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures")
         else:
             super().send_userauth_failure(partial_success)

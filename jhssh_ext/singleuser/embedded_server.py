@@ -2,7 +2,8 @@
 
 A process of its own that accepts on the listening socket it is given, and ends, with all its sessions, when its parent does.
 On standard output it says how many sessions are open, a line at each change.
-In RUNTIME_DIR: ``host_key``, ``user_ca_keys``, ``principals`` and ``session.json``.
+In RUNTIME_DIR: ``host_key``, ``session.json``, and either ``user_ca_keys`` and ``principals`` or ``authorized_keys``.
+In place of a listening socket it takes one over which its parent hands connections (SCM_RIGHTS in unix(7)), a byte each.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from asyncssh.kex import get_kex_algs
 from asyncssh.mac import get_mac_algs
 from asyncssh.public_key import get_public_key_algs
 
-from .embedded_connection import CertificateAuthorities, Connection, Server
+from .embedded_connection import CertificateAuthorities, Connection, RegisteredKeys, Server
 from .embedded_session import hang_up_all, wait_for_all
+from .runtime_dir import AUTHORIZED_KEYS
 
 log = logging.getLogger(__name__)
 
@@ -85,15 +87,12 @@ def make_options(runtime: Path) -> asyncssh.SSHServerConnectionOptions:
     host_key = asyncssh.import_private_key((runtime / "host_key").read_text())
     if host_key.algorithm != b"ssh-ed25519":  # an RSA key would bring SHA-1 with it
         raise ValueError("the host key is not of type ssh-ed25519")
-    lines = (runtime / "user_ca_keys").read_text().splitlines()
-    authorities = [asyncssh.import_public_key(line) for line in lines if line.strip()]
-    principal = (runtime / "principals").read_text().removesuffix("\n")
     session = json.loads((runtime / "session.json").read_text(errors="surrogateescape"))
     sftp_server = bool(session["sftp_server"])
     return asyncssh.SSHServerConnectionOptions(
         server_factory=lambda: Server(runtime, sftp_server=sftp_server),
         server_host_keys=[host_key],
-        authorized_client_keys=CertificateAuthorities(authorities, principal),
+        authorized_client_keys=_who_gets_in(runtime),
         public_key_auth=True,
         password_auth=False,
         kbdint_auth=False,
@@ -115,6 +114,16 @@ def make_options(runtime: Path) -> asyncssh.SSHServerConnectionOptions:
     )
 
 
+def _who_gets_in(runtime: Path) -> CertificateAuthorities | RegisteredKeys:
+    """Certificates of the gateway, or the user's own keys: never both."""
+    own = runtime / AUTHORIZED_KEYS
+    if own.exists():
+        return RegisteredKeys(own)
+    lines = (runtime / "user_ca_keys").read_text().splitlines()
+    authorities = [asyncssh.import_public_key(line) for line in lines if line.strip()]
+    return CertificateAuthorities(authorities, (runtime / "principals").read_text().removesuffix("\n"))
+
+
 class EmbeddedServer:
     """Accepts, within bounds, until it is stopped."""
 
@@ -125,11 +134,14 @@ class EmbeddedServer:
         listening.setblocking(False)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled, or until nobody is left who could hand a connection over."""
         loop = asyncio.get_running_loop()
+        take = _accepted if self._listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) else _handed
         while True:
             try:
-                accepted, _ = await loop.sock_accept(self._listening)
+                accepted = await take(self._listening)
+            except EOFError:
+                return
             except OSError as error:  # the client is gone already, or no descriptor is free
                 log.warning("no connection can be accepted: %s", error.strerror)
                 await asyncio.sleep(0.1)
@@ -162,6 +174,31 @@ class EmbeddedServer:
             return
         with contextlib.suppress(OSError):
             os.write(1, b"%d\n" % sum(self._connections.values()))
+
+
+async def _accepted(listening: socket.socket) -> socket.socket:
+    return (await asyncio.get_running_loop().sock_accept(listening))[0]
+
+
+async def _handed(control: socket.socket) -> socket.socket:
+    """Raises EOFError when the other side is gone."""
+    while True:
+        await _readable(control)
+        with contextlib.suppress(BlockingIOError):
+            byte, descriptors, _flags, _address = socket.recv_fds(control, 1, 1)
+            if descriptors:
+                return socket.socket(fileno=descriptors[0])
+            if not byte:
+                raise EOFError
+
+
+async def _readable(control: socket.socket) -> None:
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(control, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(control)
 
 
 def _watch_lifeline(loop: asyncio.AbstractEventLoop, lost: asyncio.Event) -> None:
@@ -218,7 +255,7 @@ def _watch_children_without_threads(loop: asyncio.AbstractEventLoop) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fd", type=int, required=True, help="the listening socket, inherited")
+    parser.add_argument("--fd", type=int, required=True, help="the socket, inherited")
     parser.add_argument("runtime_dir", type=Path, help="folder with the keys and session.json")
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO)

@@ -249,8 +249,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         for name, value in list(sent.items())[:MAX_ENVIRONMENT]:
             if len(value) <= MAX_VALUE and "\0" not in value:
                 found[name] = value
-        client, client_port = channel.get_extra_info("peername")[:2]
-        server, server_port = channel.get_extra_info("sockname")[:2]
+        client, client_port, server, server_port = addresses(channel)
         found["SSH_CLIENT"] = f"{client} {client_port} {server_port}"
         found["SSH_CONNECTION"] = f"{client} {client_port} {server} {server_port}"
         if self._command is not None:
@@ -299,6 +298,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.Signals[name])
+
+
+def addresses(of: Any) -> tuple[str, int, str, int]:
+    """Client and server, address and port, of a connection or a channel; as OpenSSH says it where there are none: unix(7)."""
+    client, server = (of.get_extra_info(name) or ("UNKNOWN", 65535) for name in ("peername", "sockname"))
+    return client[0], client[1], server[0], server[1]
 
 
 def _signal_name(number: int) -> str:

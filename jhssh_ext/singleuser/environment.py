@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import struct
 from collections.abc import Mapping, MutableMapping
+from ipaddress import ip_address
 
 from ..payloads import ENVIRONMENT_PREFIX, SIDECAR, ServerEnvironment
 from ..public_keys import ED25519, PublicKey, parse_line
@@ -13,6 +15,8 @@ from ..public_keys import ED25519, PublicKey, parse_line
 _MAGIC = b"openssh-key-v1\0"
 # Facts about the SSH session in which somebody may have started the Jupyter server: not those of its sessions.
 _OF_ANOTHER_SESSION = ("SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "SSH_ORIGINAL_COMMAND")
+NO_HUB = ServerEnvironment(False, disabled_because="This server was not started by a Hub that offers SSH.")
+"""where nobody has said whether SSH is on"""
 
 
 def take(environ: MutableMapping[str, str]) -> ServerEnvironment:
@@ -25,7 +29,7 @@ def take(environ: MutableMapping[str, str]) -> ServerEnvironment:
             False, disabled_because="The Hub gave this server an SSH setup that it can't read. Tell your admin."
         )
     if found is None:
-        return ServerEnvironment(False, disabled_because="This server was not started by a Hub that offers SSH.")
+        return NO_HUB
     if not found.enabled:
         return found
     # A sidecar has its own copy of what only sshd needs.
@@ -34,6 +38,15 @@ def take(environ: MutableMapping[str, str]) -> ServerEnvironment:
     if not (all(needed) and 0 < found.listen_port < 65536):
         return ServerEnvironment(False, disabled_because="The Hub gave this server an incomplete SSH setup. Tell your admin.")
     return found
+
+
+def sshd_address(given: ServerEnvironment) -> tuple[str, int]:
+    """Where this server, or the containers of its pod, reach the sshd that the Hub ordered: host and port."""
+    address = given.listen_address
+    with contextlib.suppress(ValueError):
+        if ip_address(address).is_unspecified:
+            address = ""
+    return address or "localhost", given.listen_port
 
 
 def session_environment(environ: Mapping[str, str], server_root: str, server_url: str) -> dict[str, str]:

@@ -21,12 +21,14 @@ from ..errors import (
     KeyRefused,
     KeyUnknown,
     PolicyDenied,
+    SSHNotEnabled,
     TooLarge,
     Unavailable,
 )
 from ..public_keys import MAX_TEXT
 from .key_import import KeyImporter
 from .key_store import KeyStore, StoredKey
+from .tunnel_ends import TunnelEnds
 
 AUTH_RESOURCE = "jhssh"
 MAX_BODY = MAX_TEXT + 4096
@@ -42,6 +44,7 @@ class Services:
     keys_changed: Callable[[], Awaitable[None]]
     """tells the gateway, and waits until it knows, within bounds"""
     importer: KeyImporter
+    tunnel_ends: TunnelEnds
     audience: str = ""
     secret: str = ""
     owner: str = ""
@@ -58,6 +61,7 @@ _STATUSES: tuple[tuple[type[JHSSHError], int], ...] = (
     (KeyUnknown, 404),
     (KeyRefused, 422),
     (PolicyDenied, 403),
+    (SSHNotEnabled, 403),
     (Unavailable, 503),
 )
 
@@ -90,13 +94,34 @@ class JHSSHHandler(APIHandler):
         if not isinstance(value, JHSSHError):
             super().log_exception(typ, value, tb)
 
-    def check_owner(self) -> None:
+    def check_owner(self, refusal: str = "Only the owner of this server can change its keys.") -> None:
         """Who may look at a server (an admin, a guest of a share) may not therefore put a key on it. Raises PolicyDenied."""
         if not self.services.owner:
             return
         model = getattr(self.current_user, "hub_user", None)
         if not isinstance(model, dict) or model.get("kind", "user") != "user" or model.get("name") != self.services.owner:
-            raise PolicyDenied("Only the owner of this server can change its keys.")
+            raise PolicyDenied(refusal)
+
+    def verified(self, token: str) -> str:
+        """The id of a request that the gateway signed with ``token``. Raises HTTPError."""
+        # Here, since it brings PyJWT and cryptography, which a server without SSH does without (tests/singleuser/test_app.py).
+        from ..signed_http import LIFETIME, BadSignature, verify_request
+
+        services = self.services
+        try:
+            jti = verify_request(services.secret, services.audience, str(self.request.method), self.request.path, token)
+        except BadSignature as error:
+            self.log.warning("jhssh: a request that claims to be the gateway's was refused: %s", error)
+            raise web.HTTPError(403, "This request was not signed by the gateway for this server.") from None
+        now = time.monotonic()
+        if len(services.used_jtis) >= MAX_JTIS:
+            for old in [each for each, until in services.used_jtis.items() if until < now]:
+                del services.used_jtis[old]
+        if jti in services.used_jtis or len(services.used_jtis) >= MAX_JTIS:
+            raise web.HTTPError(403, "This request was answered before.")
+        # verify_request takes nothing that is good for longer than LIFETIME + 30 s
+        services.used_jtis[jti] = now + LIFETIME + 60
+        return jti
 
     def sent(self) -> dict[str, Any]:
         """The JSON object of the body. Raises TooLarge, BadRequest."""
@@ -133,27 +158,7 @@ class PublicKeysHandler(JHSSHHandler):
         if not self.check_host():
             raise web.HTTPError(403)
         self.current_user = self._jupyter_current_user = None
-        self.signed_for = self._verified(token)
-
-    def _verified(self, token: str) -> str:
-        # Here, since it brings PyJWT and cryptography, which a server without SSH does without (tests/singleuser/test_app.py).
-        from ..signed_http import LIFETIME, BadSignature, verify_request
-
-        services = self.services
-        try:
-            jti = verify_request(services.secret, services.audience, "GET", self.request.path, token)
-        except BadSignature as error:
-            self.log.warning("jhssh: a request that claims to be the gateway's was refused: %s", error)
-            raise web.HTTPError(403, "This request was not signed by the gateway for this server.") from None
-        now = time.monotonic()
-        if len(services.used_jtis) >= MAX_JTIS:
-            for old in [each for each, until in services.used_jtis.items() if until < now]:
-                del services.used_jtis[old]
-        if jti in services.used_jtis or len(services.used_jtis) >= MAX_JTIS:
-            raise web.HTTPError(403, "This request was answered before.")
-        # verify_request takes nothing that is good for longer than LIFETIME + 30 s
-        services.used_jtis[jti] = now + LIFETIME + 60
-        return jti
+        self.signed_for = self.verified(token)
 
     @allow_unauthenticated
     async def get(self) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..sshd_config import SSHDConfig, UnsafeValue, sshd_config
 from . import session
-from .runtime_dir import RuntimeDir
+from .runtime_dir import AUTHORIZED_KEYS, RuntimeDir
 
 PRIVSEP_DIR = Path("/run/sshd")
 """Debian's; sshd run by root refuses to start where it is missing"""
@@ -50,7 +50,7 @@ class OpenSSH:
 
 def find(prefix: str = sys.prefix) -> OpenSSH:
     """Raises Unusable."""
-    account = _account()
+    account = account_name()
     conda = [f"{prefix}/{folder}" for folder in ("sbin", "bin", "libexec")]
     search = os.pathsep.join([*conda, os.environ.get("PATH", os.defpath), *_FOLDERS])
     sshd = shutil.which("sshd", path=search)
@@ -68,18 +68,24 @@ def find_sftp_server(prefix: str = sys.prefix) -> str:
     return shutil.which("sftp-server", path=os.pathsep.join([f"{prefix}/libexec", *_SFTP_FOLDERS])) or ""
 
 
-def prepare(found: OpenSSH, runtime: RuntimeDir, *, sftp: bool) -> Path:
-    """Writes sshd_config beside the files that sshd.py wrote, and has sshd check it (``sshd -t``). Raises Unusable, OSError."""
+def prepare(found: OpenSSH, runtime: RuntimeDir, *, sftp: bool, own_keys: bool = False) -> Path:
+    """Writes sshd_config beside the files that sshd.py wrote, and has sshd check it (``sshd -t``). Raises Unusable, OSError.
+
+    ``own_keys``: the user's own keys get in, in place of the gateway's certificates (own_sshd.py).
+    """
+    if own_keys:
+        admitted = {"authorized_keys": str(runtime.path / AUTHORIZED_KEYS)}
+    else:
+        admitted = {"user_ca_keys": str(runtime.path / "user_ca_keys"), "principals": str(runtime.path / "principals")}
     command = shlex.join([sys.executable, "-IS", str(Path(session.__file__).resolve()), str(runtime.path / "session.json")])
     try:
         text = sshd_config(
             SSHDConfig(
                 host_key=str(runtime.path / "host_key"),
-                user_ca_keys=str(runtime.path / "user_ca_keys"),
-                principals=str(runtime.path / "principals"),
                 forced_command="exec " + command,
                 account=found.account,
                 version=found.version,
+                **admitted,
                 sftp=sftp,
                 xauth=shutil.which("xauth") or "",
             )
@@ -102,7 +108,8 @@ def prepare(found: OpenSSH, runtime: RuntimeDir, *, sftp: bool) -> Path:
     return path
 
 
-def _account() -> str:
+def account_name() -> str:
+    """The account that an sshd without privileges lets in: its own. Raises Unusable where it lets nobody in."""
     try:
         entry = pwd.getpwuid(os.getuid())
     except KeyError:

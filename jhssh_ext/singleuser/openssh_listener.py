@@ -1,5 +1,7 @@
 """Accepts connections on a listening socket and gives each to an ``sshd -i`` of its own (sshd(8), inetd mode).
 
+In place of a listening socket it takes one over which the Jupyter server hands connections (SCM_RIGHTS in unix(7)), a byte each.
+
 A process beside the Jupyter server, so that a busy server does not hold up logins; standard library only:
 ``python -IS openssh_listener.py --fd N RUNTIME_DIR``. It ends, and all sshds with it, when its standard input closes:
 the Jupyter server holds the other end. On standard output it says how many sessions are open, a line at each change.
@@ -53,6 +55,7 @@ class Listener:
 
     def __init__(self, listening: socket.socket, arguments: list[str]) -> None:
         self._listening, self._arguments = listening, arguments
+        self._take = self._accepted if listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) else self._handed
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, Connection] = {}  # by pid
         self._woken, wakes = socket.socketpair()
@@ -89,12 +92,23 @@ class Listener:
         if not os.read(0, 4096):
             self._stopping = self.orphaned = True
 
+    def _accepted(self) -> socket.socket | None:
+        return self._listening.accept()[0]
+
+    def _handed(self) -> socket.socket | None:
+        byte, descriptors, _flags, _address = socket.recv_fds(self._listening, 1, 1)
+        if not byte:  # nobody is left who could hand one over
+            self._stopping = True
+        return socket.socket(fileno=descriptors[0]) if descriptors else None
+
     def _accept(self, _: selectors.SelectorKey) -> None:
         try:
-            accepted, _address = self._listening.accept()
+            taken = self._take()
         except OSError:  # the client is gone already, or no descriptor is free: the next one is looked at
             return
-        with accepted:
+        if taken is None:
+            return
+        with taken as accepted:
             strangers = sum(not each.authenticated for each in self._connections.values())
             if strangers >= MAX_UNAUTHENTICATED or len(self._connections) >= MAX_CONNECTIONS:
                 say(b"too many connections are open: one is dropped")
@@ -212,7 +226,7 @@ def die_with_parent(number: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fd", type=int, required=True, help="the listening socket, inherited")
+    parser.add_argument("--fd", type=int, required=True, help="the socket, inherited")
     parser.add_argument("runtime_dir", help="folder with sshd.json; removed if the Jupyter server dies")
     options = parser.parse_args()
     with open(os.path.join(options.runtime_dir, "sshd.json"), encoding="utf-8") as file:

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _SAFE = re.compile(r"/[A-Za-z0-9_./@+-]*")
+AUTHORIZED_KEYS = "authorized_keys"
+"""the file of the user's own keys, where they get in; without it the gateway's certificates do"""
 _YOUNG = 60
 """seconds in which a folder may still lack its lock"""
 
@@ -35,6 +37,10 @@ class RuntimeDir:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
         return path
+
+    def replace(self, name: str, text: str) -> Path:
+        """As :meth:`write`, for a file that is being read meanwhile. Raises OSError."""
+        return self.write(name + ".new", text).replace(self.path / name)
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from ..payloads import SIDECAR, ServerEnvironment
+from .environment import sshd_address
 
 LOOK_TIMEOUT = 1.0
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
@@ -30,7 +30,7 @@ class SidecarSSHD:
 
     async def status(self) -> dict[str, Any]:
         """The "sshd" of GET /jhssh/status. It looks where sshd was told to listen; the event loop goes on meanwhile."""
-        port = self._environment.listen_port
+        host, port = sshd_address(self._environment)
         found: dict[str, Any] = {
             "implementation": SIDECAR,
             "state": "running",
@@ -38,20 +38,13 @@ class SidecarSSHD:
             "sessions": await asyncio.to_thread(_connections, port),  # before the look, which would count
         }
         try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(self._host(), port), LOOK_TIMEOUT)
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), LOOK_TIMEOUT)
             writer.close()
         except (OSError, asyncio.TimeoutError) as error:
             reason = (getattr(error, "strerror", None) or str(error) or "no answer").rstrip(".")
             found["state"] = "failed"
             found["reason"] = f"The sidecar's sshd does not answer on port {port}: {reason}."
         return found
-
-    def _host(self) -> str:
-        address = self._environment.listen_address
-        with contextlib.suppress(ValueError):
-            if ip_address(address).is_unspecified:
-                return "localhost"
-        return address or "localhost"
 
 
 def _connections(port: int) -> int | None:

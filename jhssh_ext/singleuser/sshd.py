@@ -54,6 +54,9 @@ class Failed(Exception):
 class SSHD:
     """Supervises one child process that accepts on a socket which this process binds and keeps."""
 
+    own_keys = False
+    """do the user's own keys get in, in place of the gateway's certificates (own_sshd.py)"""
+
     def __init__(
         self,
         environment: ServerEnvironment,
@@ -121,7 +124,7 @@ class SSHD:
                 try:
                     if listening is None:
                         await self._set("starting")
-                        listening = stack.enter_context(self._bind())
+                        listening = stack.enter_context(self._listen())
                     await self._serve(listening)
                 except Failed as failed:
                     await self._set("failed", str(failed))
@@ -138,7 +141,7 @@ class SSHD:
                 await self._sleep(delay)
                 delay = min(delay * 2, self._delays[1])
 
-    def _bind(self) -> socket.socket:
+    def _listen(self) -> socket.socket:
         """Kept while sshd is started anew, so that nobody else on the machine can take the port in between."""
         address, port = self._environment.listen_address, self._environment.listen_port
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -175,10 +178,10 @@ class SSHD:
                 self._process = None
                 self._sessions = 0
         finally:
-            runtime.remove()
+            self._leave(runtime)
 
-    async def _prepare(self, runtime: RuntimeDir, descriptor: int) -> list[str]:
-        """Writes the files and picks the kind. The arguments of the process."""
+    async def _admit(self, runtime: RuntimeDir) -> None:
+        """Writes who gets in, and the host key."""
         try:
             public_host_key(self._environment.host_key)
         except (ValueError, KeyRefused) as error:
@@ -186,11 +189,18 @@ class SSHD:
         runtime.write("host_key", self._environment.host_key.strip() + "\n")
         runtime.write("user_ca_keys", self._environment.user_ca_keys.strip() + "\n")
         runtime.write("principals", self._environment.principal + "\n")
+
+    def _leave(self, runtime: RuntimeDir) -> None:
+        runtime.remove()
+
+    async def _prepare(self, runtime: RuntimeDir, descriptor: int) -> list[str]:
+        """Writes the files and picks the kind. The arguments of the process."""
+        await self._admit(runtime)
         self._reason = ""
         if self._wanted in (AUTO, OPENSSH):
             try:
                 found = await asyncio.to_thread(openssh.find)
-                await asyncio.to_thread(openssh.prepare, found, runtime, sftp=self._sftp)
+                await asyncio.to_thread(openssh.prepare, found, runtime, sftp=self._sftp, own_keys=self.own_keys)
             except openssh.Unusable as unusable:
                 if self._wanted == OPENSSH:
                     raise Failed(str(unusable)) from None
@@ -199,8 +209,8 @@ class SSHD:
                 self._implementation = OPENSSH
                 self._write_session(runtime, found.sftp_server)
                 return [sys.executable, "-IS", _LISTENER, "--fd", str(descriptor), str(runtime.path)]
-        if importlib.util.find_spec("asyncssh") is None:
-            raise Failed(f"{self._reason} asyncssh, which could serve in its place, is not installed.".strip())
+        if no_asyncssh():
+            raise Failed(f"{self._reason} {no_asyncssh()}".strip())
         self._implementation = ASYNCSSH
         self._write_session(runtime, openssh.find_sftp_server())
         module = f"{__package__}.embedded_server"
@@ -233,6 +243,28 @@ class SSHD:
         async with self.changed:
             self._state, self._reason = state, reason
             self.changed.notify_all()
+
+
+def why_unusable(implementation: str) -> str:
+    """Why no sshd of this kind can run here, as far as can be seen without starting one; empty if one can. Blocks."""
+    reasons = []
+    if implementation in (AUTO, OPENSSH):
+        try:
+            openssh.find()
+        except openssh.Unusable as unusable:
+            reasons.append(str(unusable))
+        else:
+            return ""
+    if implementation in (AUTO, ASYNCSSH):
+        if not no_asyncssh():
+            return ""
+        reasons.append(no_asyncssh())
+    return " ".join(reasons)
+
+
+def no_asyncssh() -> str:
+    """Empty if there is one."""
+    return "" if importlib.util.find_spec("asyncssh") else "asyncssh, which could serve in its place, is not installed."
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

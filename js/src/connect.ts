@@ -9,6 +9,8 @@ export interface ITarget {
   hostKey: string;
   /** folder that editors open, absolute; may be empty */
   folder: string;
+  /** URL of the gateway's WebSocket, where its port can't be reached; else empty */
+  tunnel: string;
 }
 
 const PLAIN_LOGIN = /^[A-Za-z0-9_][A-Za-z0-9_.+-]*$/;
@@ -32,14 +34,43 @@ function portOption(target: ITarget, letter: 'p' | 'P'): string {
   return target.port === 22 ? '' : ` -${letter} ${target.port}`;
 }
 
+/** Of text that may go into a command; null for anything else, and where there is none. */
+export function tunnelOf(url: string | undefined): URL | null {
+  if (!url || !/^wss?:\/\/(\[[\da-f:]+\]|[\w.-]+)(:\d{1,5})?(\/[\w.~%/-]*)?$/i.test(url)) {
+    return null;
+  }
+  try {
+    return new URL(url);
+  } catch {
+    return null; // a port or an address that is none
+  }
+}
+
+/** What brings ssh to a WebSocket; % begins a token in ssh_config(5). With asynchronous standard input websocat 1.13 stalls. */
+function proxyCommand(target: ITarget): string {
+  return `websocat --binary --no-async-stdio ${target.tunnel}`.replace(/%/g, '%%');
+}
+
+/** What sets up the `jhssh` command, a line each; empty where it would not find the gateway. */
+export function setUpCommands({ tunnel }: ITarget): string {
+  const [, hub, service = ''] = /^ws(s?:\/\/.+\/)services\/([\w.-]+)\/tunnel$/.exec(tunnel) ?? [];
+  const name = service === 'ssh' ? '' : ` --service ${service}`;
+  const login = `jhssh login ${quote(`http${hub}`)}${name}`;
+  return hub ? ["pip install 'jhssh-ext[client]'", login, 'jhssh config --write'].join('\n') : '';
+}
+
 export function sshCommand(target: ITarget): string {
-  const port = portOption(target, 'p');
+  const proxy = target.tunnel ? ` -o ${quote(`ProxyCommand=${proxyCommand(target)}`)}` : '';
+  const options = portOption(target, 'p') + proxy;
   return byOption(target)
-    ? `ssh${port} -l ${quote(target.login)} ${target.host}`
-    : `ssh${port} ${target.login}@${target.host}`;
+    ? `ssh${options} -l ${quote(target.login)} ${target.host}`
+    : `ssh${options} ${target.login}@${target.host}`;
 }
 
 export function sftpCommand(target: ITarget): string {
+  if (target.tunnel) {
+    return `sftp ${alias(target)}`;
+  }
   const port = portOption(target, 'P');
   return byOption(target)
     ? `sftp${port} -o ${quote(`User="${target.login}"`)} ${bracketed(target.host)}`
@@ -48,6 +79,9 @@ export function sftpCommand(target: ITarget): string {
 
 /** Copies a folder to the server; the user puts in which. */
 export function rsyncCommand(target: ITarget): string {
+  if (target.tunnel) {
+    return `rsync -a FOLDER ${alias(target)}:`;
+  }
   const odd = byOption(target);
   const remote = `ssh${portOption(target, 'p')}${odd ? ` -l ${quote(target.login)}` : ''}`;
   const shell = remote === 'ssh' ? '' : ` -e ${odd ? `"${remote.replace(/["$`\\]/g, '\\$&')}"` : quote(remote)}`;
@@ -60,7 +94,7 @@ export function alias(target: ITarget): string {
   return `${target.login}.${target.host}`.replace(/[^A-Za-z0-9.-]+/g, '-').replace(/^[-.]+/, '');
 }
 
-/** A block for ~/.ssh/config (ssh_config(5)). */
+/** A block for ~/.ssh/config (ssh_config(5)). Through a tunnel, the other commands and the editors need it. */
 export function configBlock(target: ITarget): string {
   const user = PLAIN_LOGIN.test(target.login) ? target.login : `"${target.login}"`;
   return [
@@ -68,7 +102,8 @@ export function configBlock(target: ITarget): string {
     `  HostName ${target.host}`,
     `  Port ${target.port}`,
     `  User ${user}`,
-    '  ServerAliveInterval 30'
+    '  ServerAliveInterval 30',
+    ...(target.tunnel ? [`  ProxyCommand ${proxyCommand(target)}`] : [])
   ].join('\n');
 }
 
@@ -99,7 +134,7 @@ export function editors(target: ITarget): IEditor[] {
     name,
     url: `${scheme}://vscode-remote/ssh-remote+${authority}${path || '/'}`
   }));
-  return [...made, { name: 'JetBrains Gateway', url: jetBrainsLink(target) }];
+  return target.tunnel ? made : [...made, { name: 'JetBrains Gateway', url: jetBrainsLink(target) }];
 }
 
 /**
@@ -118,9 +153,16 @@ function jetBrainsLink({ host, port, login, folder }: ITarget): string {
  * the JSON that Remote-SSH and open-remote-ssh take in hexadecimal digits.
  */
 function vscodeAuthority(target: ITarget): string {
+  if (target.tunnel) {
+    return hexadecimal({ hostName: alias(target) });
+  }
   if (/^[a-z0-9][a-z0-9._-]*$/.test(target.login) && /^[a-z0-9.-]+$/.test(target.host)) {
     return `${target.login}@${target.host}:${target.port}`;
   }
-  const json = JSON.stringify({ hostName: target.host, user: target.login, port: target.port });
+  return hexadecimal({ hostName: target.host, user: target.login, port: target.port });
+}
+
+function hexadecimal(authority: Record<string, string | number>): string {
+  const json = JSON.stringify(authority);
   return Array.from(new TextEncoder().encode(json), each => each.toString(16).padStart(2, '0')).join('');
 }

@@ -8,7 +8,7 @@ import { Connect } from './components/connect';
 import { Keys } from './components/keys';
 import { Section } from './components/section';
 import { Status } from './components/status';
-import type { ITarget } from './connect';
+import { tunnelOf, type ITarget } from './connect';
 import { sshIcon } from './icons';
 import type { SSHModel } from './model';
 import { PANEL_ID, type IHub, type IStatus } from './tokens';
@@ -26,11 +26,23 @@ export interface IPanelOptions {
 
 /** How this server is reached; null while that is not known, and where SSH is off. */
 export function targetOf(status: IStatus | null, folder: string): ITarget | null {
-  if (!status?.enabled || !status.connect.host || !status.connect.login_name) {
+  if (!status?.enabled || !status.connect.login_name) {
     return null;
   }
   const { host, port, login_name, host_key } = status.connect;
-  return { host, port: port || 22, login: login_name, hostKey: host_key, folder };
+  const tunnel = tunnelOf(status.connect.tunnel_url);
+  if (tunnel) {
+    // Where ssh goes, host and port are but names, by which it knows the host key.
+    return {
+      host: host || tunnel.hostname,
+      port: 22,
+      login: login_name,
+      hostKey: host_key,
+      folder,
+      tunnel: tunnel.href
+    };
+  }
+  return host ? { host, port: port || 22, login: login_name, hostKey: host_key, folder, tunnel: '' } : null;
 }
 
 export class SSHPanelWidget extends ReactWidget {

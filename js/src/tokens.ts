@@ -42,6 +42,8 @@ export interface IStatus {
     host_key_fingerprint: string;
     /** of the gateway's page at the Hub's address; empty where there is none */
     gateway_path: string;
+    /** the gateway's WebSocket, where users can't reach its port; else empty */
+    tunnel_url: string;
   };
   version: string;
 }

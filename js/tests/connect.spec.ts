@@ -6,7 +6,8 @@ const alice: connect.ITarget = {
   port: 2222,
   login: 'alice',
   hostKey: 'ssh-ed25519 AAAA',
-  folder: '/home/alice'
+  folder: '/home/alice',
+  tunnel: ''
 };
 const gpu = { ...alice, login: 'alice+gpu' };
 const at = { ...alice, login: "o'neil@uni.edu" };
@@ -50,6 +51,61 @@ describe('configuration', () => {
     expect(connect.knownHostsLine(alice)).toBe('[hub.example.org]:2222 ssh-ed25519 AAAA');
     expect(connect.knownHostsLine(usual)).toBe('hub.example.org ssh-ed25519 AAAA');
     expect(connect.knownHostsLine({ ...alice, hostKey: '' })).toBe('');
+  });
+});
+
+describe('through a tunnel', () => {
+  const through = { ...gpu, port: 22, tunnel: 'wss://hub.example.org/a%20b/services/ssh/tunnel' };
+
+  it('is a WebSocket of plain characters', () => {
+    for (const url of [
+      undefined,
+      '',
+      'https://hub/',
+      'wss://',
+      "wss://hub/'x",
+      'wss://hub/ -o x',
+      'wss://hub/$(x)',
+      'wss://hub:65536/',
+      'wss://1.2.3.4.5/',
+      'wss://[::::]/',
+      'javascript:x'
+    ]) {
+      expect(connect.tunnelOf(url)).toBeNull();
+    }
+    expect(connect.tunnelOf(through.tunnel)?.hostname).toBe('hub.example.org');
+    expect(connect.tunnelOf('ws://[::1]:8000/services/ssh/tunnel')?.port).toBe('8000');
+  });
+
+  it('ssh has a program that brings it there', () => {
+    const proxy = 'websocat --binary --no-async-stdio wss://hub.example.org/a%%20b/services/ssh/tunnel';
+    expect(connect.sshCommand(through)).toBe(`ssh -o 'ProxyCommand=${proxy}' alice+gpu@hub.example.org`);
+    expect(connect.sshCommand({ ...through, login: 'a b' })).toBe(
+      `ssh -o 'ProxyCommand=${proxy}' -l 'a b' hub.example.org`
+    );
+    expect(connect.configBlock(through)).toContain(`\n  ProxyCommand ${proxy}`);
+  });
+
+  it('all else goes by the configuration', () => {
+    expect(connect.sftpCommand(through)).toBe('sftp alice-gpu.hub.example.org');
+    expect(connect.rsyncCommand(through)).toBe('rsync -a FOLDER alice-gpu.hub.example.org:');
+    expect(connect.knownHostsLine(through)).toBe('hub.example.org ssh-ed25519 AAAA');
+    const made = connect.editors(through);
+    expect(made.map(each => each.name)).not.toContain('JetBrains Gateway');
+    const hex = /ssh-remote\+([0-9a-f]+)\/home\/alice$/.exec(made[0]?.url ?? '')?.[1] ?? '';
+    expect(JSON.parse(Buffer.from(hex, 'hex').toString())).toEqual({ hostName: 'alice-gpu.hub.example.org' });
+  });
+
+  it('the jhssh command is set up with the address of the hub', () => {
+    const setUp = (tunnel: string): string => connect.setUpCommands({ ...through, tunnel });
+    expect(setUp('wss://hub.example.org/b/services/ssh/tunnel')).toBe(
+      "pip install 'jhssh-ext[client]'\njhssh login https://hub.example.org/b/\njhssh config --write"
+    );
+    expect(setUp('ws://localhost:8000/services/gate/tunnel')).toContain(
+      'jhssh login http://localhost:8000/ --service gate\n'
+    );
+    expect(setUp('wss://hub.example.org/elsewhere')).toBe('');
+    expect(setUp('wss://hub.example.org/services/my%20ssh/tunnel')).toBe('');
   });
 });
 

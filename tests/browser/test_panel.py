@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from ..harness.processes import wait_until
 from ..harness.ssh import SSHClient, make_key
@@ -192,6 +192,30 @@ def test_off_says_why_and_where_that_is_changed(lab: OpenLab, olaf: User) -> Non
 
     it.command("SSH: Copy connect command")
     expect(it.page.get_by_text("There is no SSH command for this server")).to_be_visible()
+
+
+def test_where_the_port_is_closed_the_way_is_https(lab: OpenLab, ada: User) -> None:
+    it = lab(ada)
+    tunnel = ada.hub.url.replace("http", "ws", 1) + "/services/ssh/tunnel"
+
+    def with_tunnel(route: Route) -> None:
+        status = route.fetch().json()
+        assert status["connect"]["tunnel_url"] == ""
+        status["connect"]["tunnel_url"] = tunnel
+        route.fulfill(json=status)
+
+    it.page.route(re.compile("/jhssh/status"), with_tunnel)
+    it.open_panel()
+    text = it.panel.inner_text()
+    assert "Here SSH goes through HTTPS" in text
+    assert f"jhssh login {ada.hub.url}/\n" in text
+    assert f"ssh -o 'ProxyCommand=websocat --binary --no-async-stdio {tunnel}' ada@127.0.0.1" in text
+    assert f"  ProxyCommand websocat --binary --no-async-stdio {tunnel}" in text
+    assert "sftp ada.127.0.0.1" in text
+    assert ada.hub.gateway is not None
+    assert str(ada.hub.gateway.ssh_port) not in text
+    expect(it.panel.get_by_role("link", name="JetBrains Gateway")).to_have_count(0)
+    assert it.violations() == []
 
 
 def test_copy_buttons_fill_the_clipboard(lab: OpenLab, ada: User) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
@@ -26,8 +27,8 @@ from ..harness.balancer import Balancer, balancing
 from ..harness.chromium import log_in
 from ..harness.chromium import running as chromium_running
 from ..harness.gateway import GatewayProcess
-from ..harness.hub import Hub
-from ..harness.processes import describe
+from ..harness.hub import Answer, Hub, request
+from ..harness.processes import describe, wait_until
 from ..harness.ssh import HOST, KeyPair, SSHClient
 
 HOME, ELSEWHERE, PROXY = "127.0.0.1", "127.0.0.3", "127.0.0.9"
@@ -194,16 +195,62 @@ def person(site: Site, chromium: Browser) -> Iterator[Callable[..., Person]]:
         context.close()
 
 
+@dataclass
+class Program:
+    """What the jhssh command does, by hand."""
+
+    url: str
+    """of the gateway's API"""
+    token: str = ""
+    handle: str = ""
+
+    def call(self, method: str, path: str, json: Any = None, headers: dict[str, str] | None = None) -> Answer:
+        authorization = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return request(method, self.url + path, json=json, headers={**authorization, **(headers or {})})
+
+    def asks(self, **headers: str) -> str:
+        """The code for its user."""
+        answer = self.call("POST", "login", {"client": "jhssh 0.1.0 on alices-laptop"}, headers)
+        assert answer.status == 201, answer
+        self.handle = str(answer.json["request"])
+        return str(answer.json["code"])
+
+    def answer(self, **number: str) -> Answer:
+        return self.call("POST", "login/answer", {"request": self.handle, **number})
+
+    def waits_for(self, what: str) -> None:
+        wait_until(lambda: self.answer().json["status"] == what, 5, interval=0.2)
+
+    def logs_in(self, person: Person) -> None:
+        code = self.asks()
+        person.types(code)
+        person.presses("Approve")
+        granted = self.answer(number=person.page.locator("#number").inner_text())
+        assert granted.status == 200, granted
+        assert granted.json["user"] == person.name
+        self.token = str(granted.json["token"])
+
+
+@pytest.fixture
+def program(site: Site) -> Program:
+    """Through the Hub's proxy where one gateway is all, else at the gateway that has not the pages."""
+    if site.gateway is site.page_gateway:
+        return Program(f"{site.hub.url}/services/ssh/api/")
+    return Program(f"{site.gateway.url}/services/ssh/api/")
+
+
 @pytest.fixture
 def terminal(site: Site, tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     """Someone's terminal, where ``ssh NAME@hub`` was typed: ``terminal("alice")``, at the address HOME unless said otherwise."""
     terminals: list[Terminal] = []
 
-    def make(name: str, *, key: KeyPair | None = None, address: str = HOME, gateway: GatewayProcess | None = None) -> Terminal:
+    def make(
+        name: str, *, key: KeyPair | None = None, address: str = HOME, gateway: GatewayProcess | None = None, proxy: str = ""
+    ) -> Terminal:
         gateway = gateway or site.gateway
         client = SSHClient(
             tmp_path / f"terminal-{len(terminals)}", port=gateway.ssh_port, host_key=gateway.host_key, user=name, key=key,
-            browser=True, options=[f"BindAddress {address}"], mark=site.hub.mark,
+            browser=True, options=[f"ProxyCommand {proxy}" if proxy else f"BindAddress {address}"], mark=site.hub.mark,
         )  # fmt: skip
         ssh = pexpect.spawn(
             "ssh", ["-F", str(client.config), "-tt", HOST, "echo in as owner"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 
 import pexpect
@@ -52,6 +53,23 @@ def test_from_another_address_a_number_is_typed(person: Someone, terminal: Somew
     shoot(alice.page, "login-number")
     ssh.ssh.expect("Number shown in the browser: ")
     ssh.ssh.sendline(str((int(number) + 1) % 1_000_000).zfill(6))
+    ssh.ssh.expect("Number shown in the browser: ")
+    ssh.ssh.sendline(number)
+    ssh.is_in()
+
+
+def test_through_the_tunnel_a_number_is_typed_whatever_the_address(person: Someone, terminal: Somewhere, site: Site) -> None:
+    """It is what a proxy says: on one machine with it, any user server can say the same."""
+    tunnel = site.gateway.url.replace("http", "ws", 1) + "/services/ssh/tunnel"
+    if site.gateway is site.page_gateway:  # by way of the one proxy that is trusted, which sees this machine's address
+        tunnel = site.hub.url.replace("http", "ws", 1) + "/services/ssh/tunnel"
+    program = f"{sys.executable} -m jhssh_ext.client.websocket_stdio {tunnel}"
+    alice, ssh = person("alice"), terminal("alice", proxy=program)
+    alice.types(ssh.code())
+    shoot(alice.page, "login-through-tunnel")
+    expect(alice.page.get_by_text("the same as this browser's")).to_have_count(0)
+    alice.presses("Approve")
+    number = alice.page.locator("#number").inner_text()
     ssh.ssh.expect("Number shown in the browser: ")
     ssh.ssh.sendline(number)
     ssh.is_in()

@@ -11,6 +11,7 @@ import pytest
 
 from ..sidecar.pod import why_not
 from ..sidecar.target import sidecar_direct
+from ..tunnel.ways import tunnel_command
 from .client import Client
 from .targets import Target, embedded_direct, find_program, given, openssh_direct
 from .through_gateway import through_gateway
@@ -21,6 +22,7 @@ TARGETS: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
     "sidecar-direct": lambda folder: sidecar_direct(),
     "gateway-openssh": lambda folder: through_gateway(folder, "openssh"),
     "gateway-asyncssh": lambda folder: through_gateway(folder, "asyncssh"),
+    "tunnel-openssh": lambda folder: through_gateway(folder, "openssh", proxy_command=tunnel_command),
 }
 GIVEN = os.environ.get("JHSSH_TARGET", "")
 """where the table runs beside one user server, in its container (tests/kubernetes): the file that says how to get into it"""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..conftest import register_key
 from ..harness.hub import Hub
-from ..harness.processes import arguments
+from ..harness.processes import arguments, free_port
 from ..harness.ssh import HOST, SSHClient, make_key
 from .targets import Target, resident
 
@@ -23,12 +23,24 @@ c.JHSSHExtension.implementation = {implementation!r}
 
 
 @contextmanager
-def through_gateway(folder: Path, implementation: str) -> Iterator[Target]:
-    """``implementation``: openssh or asyncssh, the sshd of the user server."""
+def through_gateway(
+    folder: Path,
+    implementation: str,
+    *,
+    hub_config: str = "",
+    gateway_config: str = "",
+    prepare: Callable[[Hub], None] = lambda _hub: None,
+    proxy_command: Callable[[Hub], str] | None = None,
+) -> Iterator[Target]:
+    """``implementation``: openssh or asyncssh, the sshd of the user server. ``prepare`` changes the Hub before it starts.
+
+    With a ``proxy_command`` there is no other way: ssh is told a port where nobody listens.
+    """
     settings = folder / "jupyter"
     settings.mkdir()
     (settings / "jupyter_server_config.py").write_text(EXTENSION.format(implementation=implementation))
-    hub = Hub(folder / "hub", config=CHOSEN_SSHD.format(folder=str(settings)))
+    hub = Hub(folder / "hub", config=CHOSEN_SSHD.format(folder=str(settings)) + hub_config, gateway_config=gateway_config)
+    prepare(hub)
     hub.start()
     try:
         hub.start_server(USER)
@@ -40,11 +52,15 @@ def through_gateway(folder: Path, implementation: str) -> Iterator[Target]:
         assert gateway is not None
         client = SSHClient(
             folder / "client",
-            port=gateway.ssh_port,
+            port=free_port() if proxy_command else gateway.ssh_port,
             host_key=gateway.host_key,
             user=USER,
             key=key,
-            options=["LogLevel ERROR", "IdentityAgent SSH_AUTH_SOCK"],
+            options=[
+                "LogLevel ERROR",
+                "IdentityAgent SSH_AUTH_SOCK",
+                *([f"ProxyCommand {proxy_command(hub)}"] if proxy_command else []),
+            ],
         )
         home = hub.user_home(USER)
         yield Target(

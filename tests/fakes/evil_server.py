@@ -7,7 +7,7 @@ what it reads of the gateway's pages, and what is sent to them. It comes to that
 - by=preload: by having the browser ask in advance
 - by=race: by having GETs sent beside itself too; it lets forms go by
 - by=race-post: as race, forms too
-- by=swap&key=…: by keeping forms back, and sending others with what it found in them
+- by=swap&key=…&token=…: by keeping forms back, and sending others with what it found in them
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ function swapped(url, sent) {
   taken.push(["POST", 0, sent, ""]);
   if (fields.has("public_key")) fields.set("public_key", asked.get("key"));
   if (fields.has("decision")) fields.set("decision", "approve");
+  if (fields.has("token")) fields.set("token", asked.get("token"));
   goesBy = true;
   const page = `<!doctype html><body><script>
     const form = document.createElement("form");

@@ -2,14 +2,15 @@
 
     python hostile_user_server.py FOLDER
 
-FOLDER/http_mode and FOLDER/ssh_mode say what it does (see HTTP and SSHConnection), read anew for each connection. It writes
-FOLDER/environ.json, what it was sent to FOLDER/recorded, and one JSON line for each event to FOLDER/events.
+FOLDER/http_mode, FOLDER/tunnel_mode and FOLDER/ssh_mode say what it does (see HTTP and SSHConnection), read anew for each
+connection. It writes FOLDER/environ.json, what it was sent to FOLDER/recorded, and one JSON line for each event to FOLDER/events.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import hmac
 import json
 import os
@@ -126,6 +127,20 @@ async def _answer(mode: str, head: str, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
 
+async def _frames(mode: str, head: str, writer: asyncio.StreamWriter) -> None:
+    """A WebSocket (RFC 6455) that is opened as it should be, and then: garbage, nothing, or one frame without end."""
+    key = next(line.split()[-1] for line in head.split("\r\n") if line.lower().startswith("sec-websocket-key"))
+    accept = base64.b64encode(hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()).decode()
+    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {accept}"]
+    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+    if mode == "frames of garbage":
+        await _endless(writer, b"", b"\x82\x7e\x80\x00" + b"x" * 0x8000, 1 << 15)
+    elif mode == "frames without end":
+        await _endless(writer, b"\x82\x7f" + (1 << 40).to_bytes(8, "big"), b"x" * (1 << 20), 1024)
+    else:
+        await asyncio.Event().wait()
+
+
 async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     mode = setting("http_mode", "keys")
     try:
@@ -135,6 +150,9 @@ async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         if path.endswith("/publickey"):
             event("http", path=path, mode=mode)
             await _answer(mode, head, writer)
+        elif path.endswith("/jhssh/tunnel"):
+            event("tunnel", mode=(mode := setting("tunnel_mode", "garbage")))
+            await (_frames(mode, head, writer) if mode.startswith("frames") else _answer(mode, head, writer))
         else:
             writer.write(_response(b"{}", "application/json"))  # the Hub looks whether it is up
         await writer.drain()

@@ -37,6 +37,9 @@ class HostileServer:
     def http(self, mode: str, **settings: str) -> None:
         self._set("http_mode", mode, settings)
 
+    def tunnel(self, mode: str, **settings: str) -> None:
+        self._set("tunnel_mode", mode, settings)
+
     def ssh(self, mode: str, **settings: str) -> None:
         self._set("ssh_mode", mode, settings)
 

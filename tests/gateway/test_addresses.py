@@ -19,6 +19,12 @@ PROXIES = TrustedProxies(["127.0.0.1", "::1", "10.1.0.0/16"])
         ("127.0.0.1", ["203.0.113.9, 192.0.2.7, 10.1.2.3"], "192.0.2.7"),
         ("::1", ["2001:db8::5"], "2001:db8::5"),
         ("::ffff:127.0.0.1", ["::ffff:192.0.2.7"], "192.0.2.7"),
+        ("127.0.0.1", ["203.0.113.9, 192.0.2.7:5678"], "192.0.2.7"),  # with the port that Azure adds
+        ("127.0.0.1", ["192.0.2.7, 10.1.2.3:443"], "192.0.2.7"),
+        ("127.0.0.1", ["[2001:db8::5]:443"], "2001:db8::5"),
+        ("127.0.0.1", ["[2001:db8::5]"], "2001:db8::5"),
+        ("127.0.0.1", ["192.0.2.7, [::1]:443"], "192.0.2.7"),
+        ("127.0.0.1", ["2001:db8::5:443"], "2001:db8::5:443"),  # which is an address
         ("192.0.2.1", ["192.0.2.7"], ""),  # no proxy of ours
         ("192.0.2.1", [], ""),
         ("127.0.0.1", [], ""),
@@ -31,6 +37,23 @@ PROXIES = TrustedProxies(["127.0.0.1", "::1", "10.1.0.0/16"])
 )
 def test_the_browsers_address(peer: str, forwarded: list[str], browser: str) -> None:
     assert PROXIES.client(peer, forwarded) == browser
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "192.0.2.7:",
+        "192.0.2.7:x",
+        "192.0.2.7:123456",
+        "192.0.2.7:1:2",
+        "[192.0.2.7]:443",
+        "[2001:db8::5]:",
+        "[2001:db8::5",
+        "[]:1",
+    ],
+)
+def test_what_is_no_address_with_a_port_is_nobodys(entry: str) -> None:
+    assert PROXIES.client("127.0.0.1", [entry]) == ""
 
 
 def test_without_proxies_nobodys_address_is_known() -> None:

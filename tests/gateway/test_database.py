@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, select, text, update
+from sqlalchemy import create_engine, inspect, select, text, update
 from sqlalchemy.orm import Session
 
 from jhssh_ext.errors import DatabaseUnavailable
-from jhssh_ext.gateway.database import POSTGRESQL_TIMEOUTS, Database, sqlite_url
-from jhssh_ext.gateway.tables import Base, KeyUse
+from jhssh_ext.gateway.database import POSTGRESQL_TIMEOUTS, Database, alembic_config, sqlite_url
+from jhssh_ext.gateway.tables import Approval, Base, KeyUse
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -131,3 +134,38 @@ async def test_a_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     await database.migrate()
     assert {stat.S_IMODE(found.stat().st_mode) for found in tmp_path.glob("gateway.sqlite*")} == {0o600}
     await database.close()
+
+
+def test_a_database_of_the_first_version_is_brought_up_to_date_and_back(url: str) -> None:
+    """With a login in mid-approval; a gateway of the first version that still runs beside goes on writing its rows."""
+    columns = (
+        "id, code_digest, login_name, user_name, server_name, network, address, offered, state, number_digest, tries, created"
+    )
+    values = "'{}', '{}', 'alice', 'alice', '', '', '', '', 'waiting', '', 0, 1, 1, 2"
+    row = f"INSERT INTO approvals ({columns}, seen, expires) VALUES ({values})"
+    engine = create_engine(url)
+
+    def migrate(to: str, step: Callable[[Config, str], None] = command.upgrade) -> None:
+        config = alembic_config()
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            step(config, to)
+
+    migrate("0001")
+    with engine.begin() as connection:
+        connection.execute(text(row.format("before", "1")))
+    database = Database(url)
+    database.migrate_here()
+    with engine.begin() as connection:
+        connection.execute(text(row.format("after", "2")))
+    found = database.run_here(lambda session: session.scalars(select(Approval).order_by(Approval.id)).all())
+    assert [(each.id, each.client, each.handle_digest, each.by_proxy) for each in found] == [
+        ("after", "", "", False),
+        ("before", "", "", False),
+    ]
+    asyncio.run(database.close())
+    migrate("0001", command.downgrade)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM approvals")).scalar() == 2
+        assert "client_tokens" not in inspect(connection).get_table_names()
+    engine.dispose()

@@ -106,6 +106,24 @@ def test_the_environment_of_a_server(make_spawner: MakeSpawner, user_ca_key: str
     assert (found.connect_host, found.connect_port, found.login_name) == ("hub.example.org", 2222, "alice+gpu")
 
 
+def test_the_way_over_https_is_told_to_the_server(make_spawner: MakeSpawner) -> None:
+    for url in (
+        "wss://hub.example.org/services/ssh/tunnel",
+        "ws://localhost:65535",
+        "ws://192.0.2.7:8000/a%20b/~x/",
+        "wss://[2001:db8::1]:8443/services/ssh/tunnel",
+    ):
+        assert environment(make_spawner(config={"ssh_tunnel_url": url})).tunnel_url == url
+    assert environment(make_spawner()).tunnel_url == ""
+    for wrong in (
+        "https://hub.example.org/", "wss://", "wss:///x", "wss://hub/ -o x", "wss://hub/'x", "wss://hub/\n", "wss://hub:65536/",
+        "wss://hub:/", "wss://hub:x/", "wss://hub:0/", "wss://a:1:2/", "wss://[::1", "wss://::1/", "wss://[1:2]/", "wss://1.2.3/x",
+        "wss://256.1.1.1/", "wss://a..b/", "wss://.a/", "wss://%41/",
+    ):  # fmt: skip
+        with pytest.raises(TraitError, match="ssh_tunnel_url"):
+            make_spawner(config={"ssh_tunnel_url": wrong})
+
+
 def test_the_rest_of_the_environment_stays(make_spawner: MakeSpawner) -> None:
     spawner = make_spawner()
     spawner.environment = {"FROM_ADMIN": "1", "JHSSH_PRINCIPAL": "not ours"}

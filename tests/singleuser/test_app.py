@@ -47,6 +47,7 @@ def test_status_says_how_to_connect(server: JupyterServer, credentials: Credenti
         "host_key": " ".join(gateway_key.line.split()[:2]),
         "host_key_fingerprint": gateway_key.fingerprint,
         "gateway_path": "",
+        "tunnel_url": "",
     }
     assert found["version"] == __version__
 

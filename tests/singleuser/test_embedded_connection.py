@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import asyncssh
 import pytest
 from asyncssh.channel import SSHChannel
 
-from jhssh_ext.singleuser.embedded_connection import CertificateAuthorities, Channel, Connection
+from jhssh_ext.singleuser.embedded_connection import CertificateAuthorities, Channel, Connection, RegisteredKeys
 
 PRINCIPAL = "ab" * 32
 
@@ -37,6 +39,21 @@ def test_other_authorities_and_bare_keys_are_not(ca: asyncssh.SSHKey) -> None:
 def test_nobody_is_admitted_by_default(ca: asyncssh.SSHKey, principal: str) -> None:
     with pytest.raises(ValueError, match="no user CA or no principal"):
         CertificateAuthorities([] if principal else [ca], principal)
+
+
+def test_registered_keys_are_read_anew_and_are_no_authorities(ca: asyncssh.SSHKey, tmp_path: Path) -> None:
+    def admitted(**kwargs: bool) -> bool:
+        return RegisteredKeys(path).validate(ca, "", "", **kwargs) is not None
+
+    path = tmp_path / "keys"
+    assert not admitted()
+    line = ca.export_public_key().decode()
+    path.write_text(f"ssh-ed25519\n\n{line}")
+    assert admitted()
+    assert not admitted(ca=True)
+    path.write_text(line[:-8] + "\n")
+    assert not admitted()
+    assert RegisteredKeys(path).validate_x509() == (None, None)
 
 
 def test_internals_of_asyncssh_that_are_relied_upon_exist() -> None:

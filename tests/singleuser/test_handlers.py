@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import pytest
@@ -275,17 +276,18 @@ def test_ids_of_requests_are_forgotten_once_they_are_too_old(tmp_path: Path, mon
             dict,
             lambda: None,
             KeyImporter({}),
+            Mock(),
             audience=AUDIENCE_ID,
             secret=SECRET,
         )
-        request = type("Request", (), {"path": PATH})
+        request = type("Request", (), {"method": "GET", "path": PATH})
 
     clock = [1000.0]
     monkeypatch.setattr(handlers.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(handlers, "MAX_JTIS", 2)
 
     def ask() -> str:
-        return handlers.PublicKeysHandler._verified(Asked(), sign_request(SECRET, AUDIENCE_ID, "GET", PATH)[0])  # type: ignore[arg-type]
+        return handlers.JHSSHHandler.verified(Asked(), sign_request(SECRET, AUDIENCE_ID, "GET", PATH)[0])  # type: ignore[arg-type]
 
     first = {ask(), ask()}
     with pytest.raises(handlers.web.HTTPError):

@@ -143,6 +143,34 @@ def test_all_end_with_it_even_those_that_do_not_listen(tmp_path: Path, how: str)
         assert running.runtime.exists() is (how != "lifeline")
 
 
+def test_connections_are_handed_over_where_nothing_listens(tmp_path: Path) -> None:
+    runtime, sshd = tmp_path / "runtime", tmp_path / "sshd"
+    runtime.mkdir()
+    sshd.write_text('#!/bin/sh\nread -r line; echo "$line" "$1"\n')
+    sshd.chmod(0o755)
+    (runtime / "sshd.json").write_text(json.dumps({"arguments": [str(sshd), "-i"]}))
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, *PROGRAM, "--fd", str(theirs.fileno()), str(runtime)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+    with ours, process:
+        for number in range(3):
+            here, there = socket.socketpair()
+            with here, here.makefile("rw") as stream:
+                socket.send_fds(ours, [b"+"], [there.fileno()])
+                there.close()
+                stream.write(f"{number}\n")
+                stream.flush()
+                assert stream.readline() == f"{number} -i\n"
+        ours.sendall(b"+")  # without one
+        ours.close()
+        assert process.wait(20) == 0
+
+
 def test_when_the_jupyter_server_was_killed_the_folder_goes_too(tmp_path: Path) -> None:
     parent = (
         "import socket, subprocess, sys\n"

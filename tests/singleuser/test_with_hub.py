@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import pytest
+import websocket
 
 from jhssh_ext.identifiers import AUDIENCE, opaque_id
 from jhssh_ext.payloads import ServerState
@@ -48,6 +50,31 @@ def test_only_the_owner_writes_keys(any_hub: Hub, owner: str) -> None:
     assert [key["public_key"] for key in shown["keys"]] == [line]
     fingerprint = parse_line(line).fingerprint
     assert any_hub.server_api("DELETE", owner, f"publickey/{fingerprint}", token=mine).status == 204
+
+
+def test_the_owner_gets_into_a_tunnel_and_nobody_else(any_hub: Hub, owner: str) -> None:
+    status = any_hub.server_api("GET", owner, "jhssh/status").json["tunnel"]
+    assert status["enabled"] is True
+    assert len(status["host_keys"]) == 1
+    url = any_hub.server_url(owner).replace("http", "ws", 1) + "jhssh/tunnel"
+
+    def answer(token: str) -> bytes | int:
+        """What is first heard through the Hub's proxy, or the status of a refusal."""
+        try:
+            with closing(websocket.create_connection(url, header=[f"Authorization: token {token}"], suppress_origin=True)) as ws:
+                ws.settimeout(20)
+                ws.send_binary(b"SSH-2.0-test\r\n")
+                heard = ws.recv()
+                return heard if isinstance(heard, bytes) else heard.encode()
+        except websocket.WebSocketBadStatusException as error:
+            return error.status_code
+
+    heard = answer(any_hub.token(owner))
+    assert isinstance(heard, bytes)
+    assert heard.startswith(b"SSH-2.0-")
+    assert answer(any_hub.token(owner, scopes=["access:servers!user", "read:users!user"])) != 403
+    for other in (any_hub.token("guest"), any_hub.admin_token, any_hub.token(owner, scopes=["read:users!user"]), "wrong"):
+        assert answer(other) == 403
 
 
 def test_the_gateway_asks_without_being_known_to_the_hub(any_hub: Hub, owner: str) -> None:

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from ..harness.chromium import PATIENCE
 from ..harness.hostile_scripts import FETCHES, OPENED, SUBMIT, holds_secrets, start_evil_server
-from ..harness.hub import Hub
+from ..harness.hub import Hub, request
 from ..harness.ssh import KeyPair
 from .test_hostile_scripts import PATHS
 
@@ -92,3 +92,23 @@ def test_scripts_of_another_server_read_nothing_and_add_nothing(alice: Page, dom
     alice.goto(domains.ssh_page)
     expect(alice.get_by_label("Add a public key")).to_be_visible()
     expect(alice.get_by_role("button", name="Remove key")).to_have_count(0)
+
+
+def test_the_command_logs_in_at_the_services_own_host(alice: Page, domains: Domains) -> None:
+    alice.goto(domains.ssh_page)
+    base = f"http://ssh--service.{domains.host}/"
+    expect(alice.locator("pre", has_text=f"jhssh login {base}\n")).to_have_count(1)
+    api, headers = f"http://127.0.0.1:{domains.hub.port}/services/ssh/api/", {"Host": f"ssh--service.{domains.host}"}
+    asked = request("POST", api + "login", json={"client": "jhssh on laptop"}, headers=headers)
+    assert asked.status == 201, asked
+    assert asked.json["link"] == base + "services/ssh/login"
+    alice.goto(asked.json["link"])
+    alice.get_by_label("Code").fill(asked.json["code"])
+    alice.get_by_role("button", name="Continue").click()
+    alice.get_by_role("button", name="Approve").click()
+    sent = {"request": asked.json["request"], "number": alice.locator("#number").inner_text()}
+    granted = request("POST", api + "login/answer", json=sent, headers=headers)
+    headers["Authorization"] = f"Bearer {granted.json['token']}"
+    me = request("GET", api + "me", headers=headers).json
+    assert me["connect"]["tunnel"] == f"ws://ssh--service.{domains.host}/services/ssh/tunnel"
+    assert me["servers"][0]["url"] == f"http://sub-alice.{domains.host}/user/sub-alice/"

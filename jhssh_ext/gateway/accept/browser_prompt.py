@@ -17,7 +17,7 @@ from ..authenticate.login import Login
 Challenge = tuple[str, str, str, Sequence[tuple[str, bool]]]
 """name, instruction, language, prompts with whether their answers are echoed"""
 NUMBER_PROMPT = "Number shown in the browser: "
-NUMBER = "Approved. Your browser is at another address than this terminal: type the number that it shows.\r\n"
+NUMBER = "Approved. Your browser is not known to be at the address of this terminal: type the number that it shows.\r\n"
 WRONG_NUMBER = "This is not the number that the browser shows.\r\n"
 
 
@@ -46,9 +46,12 @@ class BrowserPrompt:
         if len(self._offered) < MAX_OFFERED:
             self._offered[key] = None
 
-    async def ask(self, login_name: str, address: str) -> Challenge:
-        """What to show. Raises KeyUnknown, TooManyAttempts or DatabaseUnavailable."""
-        self._id, instruction = await self._browser_login.ask(login_name, address, self._offered)
+    async def ask(self, login_name: str, address: str, *, by_proxy: bool = False) -> Challenge:
+        """What to show. ``by_proxy``: the address is what a proxy says.
+
+        Raises KeyUnknown, TooManyAttempts or DatabaseUnavailable.
+        """
+        self._id, instruction = await self._browser_login.ask(login_name, address, self._offered, by_proxy=by_proxy)
         return ("", instruction, "en", ())
 
     async def answer(self, responses: Sequence[str], login_name: str, address: str) -> Login | Challenge:

@@ -34,15 +34,17 @@ REQUESTS_PER_TRY = 3
 
 
 class ClientAuthentication:
-    """``show(line)`` writes to the client's terminal. Raises asyncssh.Error where the connection has to end.
+    """``show(line)`` writes to the client's terminal; ``by_proxy``: the address is what a proxy says.
+
+    Raises asyncssh.Error where the connection has to end.
 
     ``login`` is None until there is a proof.
     """
 
-    def __init__(self, services: Services, address: str, show: Callable[[str], None]) -> None:
+    def __init__(self, services: Services, address: str, show: Callable[[str], None], *, by_proxy: bool = False) -> None:
         self.login: Login | None = None
         self.proven_key: PublicKey | None = None
-        self._services, self._address, self._show = services, address, show
+        self._services, self._address, self._by_proxy, self._show = services, address, by_proxy, show
         self._user_name: str | None = None
         self._requests = 0
         self._refused = False
@@ -181,7 +183,7 @@ class ClientAuthentication:
         try:
             if not services.failures.spend(self._address):
                 raise TooManyAttempts
-            return await prompt.ask(self._name, self._address)
+            return await prompt.ask(self._name, self._address, by_proxy=self._by_proxy)
         except JHSSHError as error:
             if isinstance(error, Unavailable):
                 services.log.warning("No approval in the browser for %s: %s", printable(self._address), error)

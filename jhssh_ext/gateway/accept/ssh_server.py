@@ -43,9 +43,11 @@ class _Methods(asyncssh.SSHServer):
 class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
     """The hop from a client to the gateway."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, options: Any, services: Services) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: Any, services: Services, *, address: str | None = None) -> None:
+        """``address``: the client's, where it is not the socket's peer; empty if it is not known."""
         self._services = services
-        self._address = ""
+        self._address = address or ""
+        self._ask_peer = address is None
         self._admitted = False
         self._user_counted: str | None = None
         self._key_exchanges = 0
@@ -57,9 +59,10 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
     # its life
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        peer = transport.get_extra_info("peername")
-        self._address = str(peer[0]) if peer else ""
-        self._authentication = ClientAuthentication(self._services, self._address, self._show)
+        if self._ask_peer:
+            peer = transport.get_extra_info("peername")
+            self._address = str(peer[0]) if peer else ""
+        self._authentication = ClientAuthentication(self._services, self._address, self._show, by_proxy=not self._ask_peer)
         self._admitted = not self._services.closing and self._services.limits.enter(self._address)
         if not self._admitted:
             self._services.observer.refused(self._address, "", "", TooManySessions.code)
@@ -209,19 +212,20 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
             raise disconnect_error(error) from None
 
     async def _note_use(self, login: Login) -> None:
-        """When a key was last used; and keys that were remembered in the browser are announced: by their user, or was it?"""
+        """When a key was last used; and keys that were not added on the page are announced: by their user, or was it?"""
         user_keys, user = self._services.user_keys, login.target.user
         if user_keys is None or not login.own:
             return
         try:
+            announced = await user_keys.announce(user, login.fingerprint)
             if login.fingerprint:
                 await user_keys.used(user, login.fingerprint, login.address)
-            announced = await user_keys.announce(user, login.fingerprint)
         except DatabaseUnavailable as error:
             self._services.log.warning("The use of a key was not noted: %s", error)
             return
         for key in announced:
-            self._show(f"The key {key.fingerprint} was remembered in the browser. Remove it there if that was not you.")
+            how = "added by the jhssh command" if key.source == "client" else "remembered in the browser"
+            self._show(f"The key {key.fingerprint} was {how}. Remove it on the SSH page of the hub if that was not you.")
 
     def _make_relay(self, login: Login, server: UpstreamConnection) -> Relay:
         return Relay(

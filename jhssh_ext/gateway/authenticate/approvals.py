@@ -5,7 +5,8 @@
                                           └ denied
 
 The connection's gateway makes a row, reads it, and deletes it when the connection is gone; the page, which may be another
-gateway's, does the rest. Codes and numbers are stored as HMACs with a key that is not in the database.
+gateway's, does the rest. Codes and numbers are stored as HMACs with a key that is not in the database. A ``jhssh login`` has
+such a row too (client_logins.py): it knows it by a secret handle, and goes on by number alone.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 from sqlalchemy import CursorResult, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from ...errors import ApprovalExpired, TooManyAttempts
+from ...errors import ApprovalDenied, ApprovalExpired, TooManyAttempts
 from ...login_names import UserServer
 from ...public_keys import PublicKey, listed_key
 from ..addresses import network_of
@@ -44,6 +45,7 @@ CLAIMS, CLAIM_WINDOW = 10, 300.0
 """wrong codes that a user may type in so many seconds, at each gateway"""
 MAX_CLAIMERS = 10000
 
+T = TypeVar("T")
 State = Literal["waiting", "claimed", "approved", "number", "denied", "entered"]
 
 
@@ -61,11 +63,19 @@ class Request:
     state: State
     created: float
     expires: float
+    client: str = ""
+    """what a ``jhssh login`` says that it is; empty for SSH connections"""
+    user_created: str = ""
+    """of the user who approved a ``jhssh login``"""
+    by_proxy: bool = False
+    """the address is what a proxy says, and any process on the proxy's machine can say the same: it spares no number"""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """``timeout`` is seconds from the request to the login's end; the others count logins that wait."""
+    """``timeout`` is seconds from the request to the login's end; the others count logins that wait, those of SSH connections
+    and those of the ``jhssh`` command each for themselves.
+    """
 
     timeout: float = 300.0
     in_all: int = 128
@@ -83,10 +93,21 @@ class Approvals:
 
     # for the waiting connection
 
-    async def ask(self, login_name: str, target: UserServer, address: str, offered: Iterable[PublicKey]) -> tuple[str, str]:
+    async def ask(
+        self,
+        login_name: str,
+        target: UserServer,
+        address: str,
+        offered: Iterable[PublicKey],
+        *,
+        by_proxy: bool = False,
+        client: str = "",
+        handle: str = "",
+    ) -> tuple[str, str]:
         """A new row: its id, and the code for the terminal. ``target`` is one that the name may mean. Raises TooManyAttempts.
 
-        Asks nobody whether there is such a user, so that a stranger can't tell either.
+        Asks nobody whether there is such a user, so that a stranger can't tell either. ``client`` and ``handle`` are those of a
+        ``jhssh login``, which names no user.
         """
         now, code, network = self._clock(), "".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH)), network_of(address)
         row = Approval(
@@ -104,14 +125,22 @@ class Approvals:
             created=now,
             seen=now,
             expires=now + self.bounds.timeout,
+            handle_digest=self._digest("handle", handle) if handle else "",
+            client=client[:255],
+            user_created="",
+            by_proxy=by_proxy,
         )  # fmt: skip
 
         def work(session: Session) -> None:
             session.execute(delete(Approval).where(Approval.expires <= now))
             # What is left of a gateway that was killed takes nobody's place.
-            waiting = select(func.count()).where(Approval.seen > now - LOST_AFTER, Approval.state != "entered")
+            waiting = select(func.count()).where(
+                Approval.seen > now - LOST_AFTER,
+                Approval.state != "entered",
+                Approval.handle_digest != "" if handle else Approval.handle_digest == "",
+            )
             for bound, found in (
-                (self.bounds.per_user, waiting.where(Approval.user == target.user)),
+                *(((self.bounds.per_user, waiting.where(Approval.user == target.user)),) if not handle else ()),
                 (self.bounds.per_address, waiting.where(Approval.network == row.network)),
                 (self.bounds.in_all, waiting),
             ):
@@ -134,8 +163,29 @@ class Approvals:
         query = update(Approval).where(Approval.id.in_(ids)).values(seen=self._clock())
         await self._database.run(lambda session: session.execute(query))
 
+    async def by_handle(self, handle: str) -> Request | None:
+        """The ``jhssh login`` that holds this secret, which says by it that it still waits; None if it is too late."""
+        digest, now = self._digest("handle", handle), self._clock()
+        # Who guesses takes no lock.
+        (known,) = await self._database.select(select(Approval.id).where(Approval.handle_digest == digest))
+        if not known:
+            return None
+        # Once it is decided, somebody may be typing the number: nobody asks meanwhile.
+        there = (Approval.seen > now - LOST_AFTER) | Approval.state.in_(("number", "denied"))
+
+        def work(session: Session) -> Request | None:
+            row = session.scalars(select(Approval).where(Approval.handle_digest == digest, Approval.expires > now, there)).first()
+            if row is not None and row.seen < now - LOST_AFTER / 4:
+                row.seen = now
+            return _request(row) if row is not None else None
+
+        return await self._database.run(work)
+
     async def try_number(self, id: str, number: str) -> bool:
-        """Is it the number that the page shows? Raises ApprovalExpired where it is too late, or after too many tries."""
+        """Is it the number that the page shows? The last try that is wrong ends the login.
+
+        Raises ApprovalDenied for that one, ApprovalExpired where it is too late.
+        """
         digest, now = self._digest("number", id, number), self._clock()
         # Counted by the statement itself: of many who try at once, a few do.
         tried = (
@@ -144,16 +194,27 @@ class Approvals:
             .values(tries=Approval.tries + 1)
         )
 
-        def work(session: Session) -> bool | None:
-            if cast("CursorResult[Any]", session.execute(tried)).rowcount != 1:
+        def work(session: Session) -> tuple[bool, int] | None:
+            if _changed(session, tried) != 1:
                 return None
-            wanted = session.scalar(select(Approval.number_digest).where(Approval.id == id))
-            return hmac.compare_digest(wanted or "", digest)
+            wanted, tries = session.execute(select(Approval.number_digest, Approval.tries).where(Approval.id == id)).one()
+            right = hmac.compare_digest(wanted, digest)
+            if not right and tries >= NUMBER_TRIES:
+                session.execute(delete(Approval).where(Approval.id == id))
+            return right, tries
 
-        right = await self._database.run(work)
-        if right is None:
+        found = await self._database.run(work)
+        if found is None:
             raise ApprovalExpired
+        right, tries = found
+        if not right and tries >= NUMBER_TRIES:
+            raise ApprovalDenied("The number was wrong. Connect again.")
         return right
+
+    async def take(self, id: str, then: Callable[[Session], T]) -> T | None:
+        """The number was typed: what ``then`` makes of the approval, in one transaction with its end; None if it ended before."""
+        query = delete(Approval).where(Approval.id == id, Approval.state == "number")
+        return await self._database.run(lambda session: then(session) if _changed(session, query) == 1 else None)
 
     async def forget(self, ids: Collection[str]) -> None:
         """The connections of these have gone on or are gone."""
@@ -172,8 +233,8 @@ class Approvals:
     async def find(self, user: str, code: str) -> Request | None:
         """The login that waits with this code; None for a code that is none, expired or typed before. Raises TooManyAttempts.
 
-        Whether the user is the one whom the login name means is for the caller to ask. Each call is counted until
-        :meth:`claim` has worked.
+        Whether the user is the one whom the login name means is for the caller to ask. Each call is counted, but for those after
+        which :meth:`claim` worked.
         """
         now = self._clock()
         tried = self._wrong.setdefault(user, deque())
@@ -199,8 +260,8 @@ class Approvals:
             .values(state="claimed", user=target.user, server=target.server)
         )
         claimed = await self._change(query)
-        if claimed:
-            self._wrong.pop(target.user, None)
+        if claimed and (tried := self._wrong.get(target.user)):
+            tried.pop()  # that one alone: whoever has a login of their own to claim has no more guesses at others' for it
         return claimed
 
     async def of(self, user: str, id: str) -> Request | None:
@@ -223,10 +284,14 @@ class Approvals:
         """The connection may go on; False if it is not there to be approved."""
         return await self._decide(user, id, state="approved")
 
-    async def approve_by_number(self, user: str, id: str) -> str | None:
-        """The connection may go on once this number was typed there; None if it is not there to be approved."""
+    async def approve_by_number(self, user: str, id: str, *, created: str = "") -> str | None:
+        """The connection may go on once this number was typed there; None if it is not there to be approved.
+
+        ``created`` is the user's, for a ``jhssh login``.
+        """
         number = str(secrets.randbelow(10**NUMBER_DIGITS)).zfill(NUMBER_DIGITS)
-        decided = await self._decide(user, id, state="number", number_digest=self._digest("number", id, number), offered="")
+        digest = self._digest("number", id, number)
+        decided = await self._decide(user, id, state="number", number_digest=digest, offered="", user_created=created)
         return number if decided else None
 
     async def deny(self, user: str, id: str) -> bool:
@@ -253,8 +318,7 @@ class Approvals:
 
     async def _change(self, query: Any) -> bool:
         """Of two who would do the same at once, one does."""
-        found = await self._database.run(lambda session: cast("CursorResult[Any]", session.execute(query)).rowcount)
-        return found == 1
+        return await self._database.run(lambda session: _changed(session, query)) == 1
 
     def _there(self, *, or_entered: bool = False) -> tuple[Any, ...]:
         now = self._clock()
@@ -276,6 +340,11 @@ def normal(typed: str) -> str:
     return "".join(c for c in typed[:64].upper() if c not in " \t\r\n-\u2010\u2011\u2013")
 
 
+def _changed(session: Session, query: Any) -> int:
+    """How many rows."""
+    return cast("CursorResult[Any]", session.execute(query)).rowcount
+
+
 def _keys(lines: str) -> tuple[PublicKey, ...]:
     return tuple(listed_key(line) for line in lines.splitlines())
 
@@ -290,4 +359,7 @@ def _request(row: Approval) -> Request:
         state=cast(State, row.state),
         created=row.created,
         expires=row.expires,
+        client=row.client,
+        user_created=row.user_created,
+        by_proxy=row.by_proxy,
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ...errors import ApprovalDenied, ApprovalExpired, DatabaseUnavailable, KeyUnknown
-from ...login_names import candidates
+from ...login_names import UserServer, candidates
 from ...public_keys import PublicKey
 from .approvals import LOST_AFTER, Approvals, Request, shown
 from .authentication import Authentication
@@ -31,7 +31,8 @@ class BrowserLogin:
         self, approvals: Approvals, authentication: Authentication, *, link: str, separator: str, poll: float = POLL
     ) -> None:
         self.approvals = approvals
-        self._authentication, self._link, self._separator, self._poll = authentication, link, separator, poll
+        self.link = link
+        self._authentication, self._separator, self._poll = authentication, separator, poll
         self._waiting: dict[str, asyncio.Future[Request | None]] = {}
         self._there: set[str] = set()
         self._gone: set[str] = set()
@@ -43,7 +44,9 @@ class BrowserLogin:
         """Seconds from the request to its end."""
         return self.approvals.bounds.timeout
 
-    async def ask(self, login_name: str, address: str, offered: Iterable[PublicKey]) -> tuple[str, str]:
+    async def ask(
+        self, login_name: str, address: str, offered: Iterable[PublicKey], *, by_proxy: bool = False
+    ) -> tuple[str, str]:
         """The id of a new request, and what to show in the terminal; the caller says :meth:`end` when the connection is gone.
 
         The same for every login name that a user can have. Raises KeyUnknown for others, TooManyAttempts, DatabaseUnavailable.
@@ -51,13 +54,13 @@ class BrowserLogin:
         found = candidates(login_name, self._separator)
         if not found:
             raise KeyUnknown
-        id, code = await self.approvals.ask(login_name, found[-1], address, offered)
+        id, code = await self.approvals.ask(login_name, found[-1], address, offered, by_proxy=by_proxy)
         self._there.add(id)
         if self._task is None:
             self._task = asyncio.create_task(self._watch())
         return id, (
             f"Approve this login in your browser, within {max(1, round(self.timeout / 60))} min. Open\r\n\r\n"
-            f"    {self._link}\r\n\r\n"
+            f"    {self.link}\r\n\r\n"
             f"and type this code there:  {shown(code)}\r\n\r\n"
             "Only a code from your own terminal: never one that somebody sent you.\r\n"
             "(With a token of the Hub in place of the browser: ssh -o PreferredAuthentications=password ...)\r\n"
@@ -84,9 +87,13 @@ class BrowserLogin:
         Raises TooManyAttempts, DatabaseUnavailable or HubUnavailable.
         """
         request = await self.approvals.find(user, code)
-        if request is None or user not in {target.user for target in candidates(request.login_name, self._separator)}:
+        if request is None:
             return None
-        target = await self._authentication.resolve(request.login_name)
+        target: UserServer | None = UserServer(user)
+        if not request.client:  # else no user is named: it is of whoever types its code
+            if user not in {target.user for target in candidates(request.login_name, self._separator)}:
+                return None
+            target = await self._authentication.resolve(request.login_name)
         if target is None or target.user != user or not await self.approvals.claim(request.id, target):
             return None
         return replace(request, state="claimed", target=target)

@@ -25,6 +25,8 @@ class CopiedKey:
     """the one server that it opens; None: all of the user's"""
     type: str
     fingerprint: str
+    public_key: str
+    """line "type base64" """
     last_used: float | None
     last_address: str
 
@@ -53,5 +55,5 @@ class KeyListing:
                     continue
                 when, address = used.get(key.fingerprint, (None, ""))
                 opens = server if source == UserServerKeys.name else None
-                found.append(CopiedKey(source, opens, key.type, key.fingerprint, when, address))
+                found.append(CopiedKey(source, opens, key.type, key.fingerprint, key.bare_line, when, address))
         return found

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from ...errors import HubUnavailable, KeyDuplicate, KeyTooMany
-from ...public_keys import PublicKey
+from ...public_keys import PublicKey, parse_lines
 from ..database import Database, insert_missing, upsert
 from ..tables import KeyUse, UserKey
 
@@ -40,7 +40,7 @@ class PageKey:
     """line "type base64" """
     comment: str
     source: str
-    """page | approval"""
+    """page | approval | client (the ``jhssh`` command)"""
     added: float
     renewed: float
     expires: float | None
@@ -101,7 +101,7 @@ class UserKeys:
         return bool(rows)
 
     async def add(self, user: str, created: str, key: PublicKey, source: str) -> None:
-        """``source``: "page" or "approval". Raises KeyDuplicate or KeyTooMany."""
+        """``source``: as in PageKey. Raises KeyDuplicate or KeyTooMany."""
         if not await self.add_all(user, created, [key], source):
             raise KeyDuplicate
 
@@ -181,20 +181,26 @@ class UserKeys:
         await self._database.run(lambda session: upsert(session, KeyUse, [row]))
 
     async def announce(self, user: str, fingerprint: str) -> Sequence[PageKey]:
-        """Keys that an approval had remembered and that the user was not told of yet, who comes in by ``fingerprint`` or
-        otherwise: not the very key, whose holder may be the one who had it remembered. They count as told from now on.
+        """Keys that were not added on the page, and are news to who comes in by the key ``fingerprint``, or without one (empty).
+
+        News since that key was used last: so :meth:`used` is to be told later. Who comes in without a key, or with one that was
+        never used, is told what nobody who came in without a key was told before. So whoever has keys added that are not theirs
+        may come in as often and as they like: the holder of another key is told all the same, as long as they are there. Nobody
+        is told of their own key.
         """
-        new = (UserKey.user == user, UserKey.announced.is_(False), UserKey.fingerprint != fingerprint)
-        if not (await self._database.select(select(UserKey.fingerprint).where(*new).limit(1)))[0]:
-            return []
 
         def work(session: Session) -> list[PageKey]:
-            rows = list(session.scalars(select(UserKey).where(*new).order_by(UserKey.added).with_for_update()))
-            for row in rows:
-                row.announced = True
+            last = session.scalar(select(KeyUse.used).where(KeyUse.user == user, KeyUse.fingerprint == fingerprint))
+            new = UserKey.announced.is_(False) if last is None else UserKey.added >= last
+            others = (UserKey.user == user, UserKey.source != "page", UserKey.fingerprint != fingerprint)
+            rows = session.scalars(select(UserKey).where(*others, new).order_by(UserKey.added, UserKey.fingerprint))
             return [self._shown(row, None) for row in rows]
 
-        return await self._database.run(work)
+        found = await self._database.read(work)
+        if found and not fingerprint:
+            told = (UserKey.user == user, UserKey.fingerprint.in_([key.fingerprint for key in found]))
+            await self._database.run(lambda session: session.execute(update(UserKey).where(*told).values(announced=True)))
+        return found
 
     async def _tell(self, user: str, gone: Collection[str]) -> None:
         if gone:
@@ -214,6 +220,16 @@ class UserKeys:
         )
 
 
+def keys_of(text: str) -> list[PublicKey]:
+    """The keys of a text that a user offers, as public_keys.parse_lines; more than anyone may have are not looked at.
+
+    Raises KeyRefused.
+    """
+    if sum(1 for line in text.splitlines() if line.strip()) > MAX_KEYS:  # to look at each takes processor time
+        raise KeyTooMany
+    return parse_lines(text)
+
+
 def _row(user: str, created: str, key: PublicKey, source: str, now: float) -> dict[str, Any]:
     return {
         "user_name": user,
@@ -224,7 +240,7 @@ def _row(user: str, created: str, key: PublicKey, source: str, now: float) -> di
         "source": source,
         "added": now,
         "renewed": now,
-        "announced": source != "approval",
+        "announced": source == "page",
     }
 
 

@@ -140,6 +140,19 @@ class HubClient:
             raise HubUnavailable(explanation=f"a start was answered with HTTP {response.code}")
         return start_answer(response.code, message, response.headers.get("Retry-After"))
 
+    async def stop(self, target: UserServer) -> str:
+        """Stop the user server, if it runs; what the Hub says if it does not. Raises HubUnavailable, KeyUnknown."""
+        path = _server_path(target)
+        response = await self._call("DELETE", path, client=self._spawns, timeout=self.start_timeout, plain=True)
+        if response.code in (202, 204):
+            return ""
+        message = self._message(response)
+        if response.code == 404 and message is not None:
+            raise KeyUnknown(explanation=f"the Hub has no user server {target} to stop")
+        if response.code != 400 or message is None:
+            raise HubUnavailable(explanation=f"a stop was answered with HTTP {response.code} {message}. {ROLE}")
+        return message or "This server can't be stopped right now."
+
     async def progress(self, target: UserServer) -> AsyncGenerator[Progress, None]:
         """The events of the spawn that is going on; none if none is. Ends after a ready or failed one. Raises HubUnavailable."""
         events: asyncio.Queue[Progress | None] = asyncio.Queue()

@@ -36,6 +36,8 @@ class ServerModel:
     """where it is ready and SSH is on"""
     state_known: bool = True
     """False: the Hub does not show us the state, or it has a shape of another version"""
+    url: str = ""
+    """as users see it, from the Hub's host on, or with a host of its own; empty: the Hub does not say"""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def _server_model(name: str, found: Mapping[str, Any]) -> ServerModel:
         user_options=options if isinstance(options, dict) else {},
         state=state,
         state_known=state_known,
+        url=next((url for name in ("full_url", "url") if isinstance(url := found.get(name), str) and url), ""),
     )
 
 

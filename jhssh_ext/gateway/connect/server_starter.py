@@ -6,8 +6,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from typing import Any
 
 from ...errors import HubUnavailable, KeyUnknown, ServerStopped, ShuttingDown, SpawnFailed, SSHNotEnabled
 from ...login_names import UserServer
@@ -50,10 +51,17 @@ class ServerStarter:
         self._starts: dict[UserServer, _Start] = {}
 
     async def running(
-        self, target: UserServer, *, may_start: bool, on_progress: Callable[[str], None]
+        self,
+        target: UserServer,
+        *,
+        may_start: bool,
+        on_progress: Callable[[str], None],
+        options: Mapping[str, Any] | None = None,
     ) -> tuple[ServerState, bool]:
         """Where the server is reached, and whether this call had to wait for its start.
 
+        ``options`` are what its user says of this start: they go over those saved, and may turn SSH on again, or off. None as
+        value takes a saved one away.
         A waiter that is cancelled leaves alone: the spawn goes on, for the others or for its user's next try. Raises KeyUnknown,
         ServerStopped, SSHNotEnabled, SpawnFailed, HubUnavailable, ShuttingDown.
         """
@@ -62,13 +70,24 @@ class ServerStarter:
             return self._state(target, model), False
         if not may_start:
             raise ServerStopped(explanation=f"{target} is {'pending ' + model.pending if model.pending else 'stopped'}")
-        if model.pending is None:
+        if model.pending is None and options is None:
             self._check_wanted(target, model)
         start = self._starts.get(target)
         if start is None:
-            start = self._starts[target] = _Start(self, target)
+            start = self._starts[target] = _Start(self, target, options)
             start.task.add_done_callback(lambda _: self._starts.pop(target, None))
         return await start.wait(on_progress), True
+
+    def starting(self, target: UserServer) -> bool:
+        """Does anybody wait here for its start?"""
+        return target in self._starts
+
+    async def give_up(self, target: UserServer) -> None:
+        """Ends the wait for a start that nobody wants any more; a spawn that was asked for goes on at the Hub."""
+        start = self._starts.get(target)
+        if start is not None and not start.wanted:
+            start.task.cancel()
+            await asyncio.wait({start.task})
 
     def state_of(self, target: UserServer, user: UserModel | None) -> ServerState:
         """Where a server that runs is reached, by what the Hub says of its user; starts nothing. Raises as ``running``."""
@@ -125,9 +144,10 @@ class ServerStarter:
 class _Start:
     """One start of one user server, and those who wait for it."""
 
-    def __init__(self, starter: ServerStarter, target: UserServer) -> None:
+    def __init__(self, starter: ServerStarter, target: UserServer, options: Mapping[str, Any] | None) -> None:
         self.starter = starter
         self.target = target
+        self.options = options
         self._told: list[str] = []
         self._listeners: list[Callable[[str], None]] = []
         self._failure = ""
@@ -135,6 +155,11 @@ class _Start:
         self.task = asyncio.create_task(self._bounded())
         # Who waits gets the error; where nobody is left, nobody does.
         self.task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+    @property
+    def wanted(self) -> bool:
+        """By somebody who waits."""
+        return bool(self._listeners)
 
     async def wait(self, on_progress: Callable[[str], None]) -> ServerState:
         for message in self._told[-1:]:
@@ -189,7 +214,7 @@ class _Start:
             elif model is not None and model.pending is None:
                 if asked:
                     raise self.starter._failed(self.target, await self._why())
-                if not self._listeners:
+                if not self.wanted:
                     raise ServerStopped(explanation=f"nobody waits for {self.target} any more")
                 asked = await self._ask(model)
                 continue
@@ -212,9 +237,13 @@ class _Start:
 
     async def _ask(self, model: ServerModel) -> bool:
         """Ask the Hub for the start; False where it has to be asked again."""
-        self.starter._check_wanted(self.target, model)
+        if self.options is None:
+            self.starter._check_wanted(self.target, model)
         self._tell("Starting your server.")
-        post = asyncio.create_task(self.starter.hub.start(self.target, {**model.user_options, "enable_ssh": True}))
+        options = self.options or {}
+        wanted = {**model.user_options, "enable_ssh": True, **options}
+        wanted = {name: value for name, value in wanted.items() if value is not None or name not in options}
+        post = asyncio.create_task(self.starter.hub.start(self.target, wanted))
         watch = asyncio.create_task(self._watch())
         try:
             answer = await post

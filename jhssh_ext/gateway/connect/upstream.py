@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import asyncssh
 from asyncssh.connection import SSHClientConnectionOptions
 
-from ...errors import HostKeyMismatch, ServerUnreachable
+from ...errors import HostKeyMismatch, JHSSHError, ServerUnreachable
 from ...identifiers import printable
 from ...login_names import UserServer
 from ...payloads import ServerState
 from .endpoint import Endpoint
+from .routes import DIRECT, Routes
+from .server_tunnel import PATH
 from .user_ca import UserCA
 
+log = logging.getLogger("jhssh.upstream")
 RETRY_PAUSE = 0.2
 """seconds between tries while a server that was just started does not listen yet"""
 TRY_TIMEOUT = 10.0
-"""seconds for one try: TCP, key exchange and authentication"""
+"""seconds for one try: TCP or WebSocket, key exchange and authentication"""
 
 
 class UpstreamConnection(Endpoint, asyncssh.SSHClientConnection):
@@ -30,9 +34,9 @@ class UpstreamConnection(Endpoint, asyncssh.SSHClientConnection):
 class Upstream:
     """Opens connections to user servers."""
 
-    def __init__(self, user_ca: UserCA, *, timeout: float) -> None:
+    def __init__(self, user_ca: UserCA, routes: Routes, *, timeout: float) -> None:
         """``timeout``: seconds in all for a user server whose sshd does not listen yet."""
-        self._user_ca = user_ca
+        self._user_ca, self._routes = user_ca, routes
         self._timeout = timeout
 
     async def connect(self, target: UserServer, state: ServerState) -> UpstreamConnection:
@@ -42,27 +46,38 @@ class Upstream:
         """
         deadline = asyncio.get_running_loop().time() + self._timeout
         while True:
-            try:
-                return await asyncio.wait_for(self._try(target, state), TRY_TIMEOUT)
-            except asyncssh.HostKeyNotVerifiable:
-                raise HostKeyMismatch(
-                    explanation=f"{state.host}:{state.port} does not have the host key that the Hub gave to {target}: "
-                    "another process holds the port, or c.SSHSpawnerMixin.ssh_secret changed since it was started"
-                ) from None
-            except asyncssh.PermissionDenied:
-                raise ServerUnreachable(
-                    explanation=f"the sshd of {target} refused the gateway's certificate: is c.SSHSpawnerMixin.ssh_user_ca_file "
-                    "the public half of c.Gateway.user_ca_file, and are the clocks right?"
-                ) from None
-            except (OSError, asyncio.TimeoutError, asyncssh.Error) as error:
-                if asyncio.get_running_loop().time() + RETRY_PAUSE > deadline:
+            final: JHSSHError | None = None
+            failures = []
+            for way in self._routes.ways(state):
+                try:
+                    connection = await asyncio.wait_for(self._try(way, target, state), TRY_TIMEOUT)
+                except asyncssh.HostKeyNotVerifiable:
+                    # Another way is as safe: only who has the key gets further.
+                    failures.append(f"{_place(way, state)}: another host key")
+                    final = HostKeyMismatch(
+                        explanation=f"{_place(way, state)} does not have the host key that the Hub gave to {target}: "
+                        "another process holds the port, or c.SSHSpawnerMixin.ssh_secret changed since it was started"
+                    )
+                except asyncssh.PermissionDenied:
                     raise ServerUnreachable(
-                        explanation=f"no SSH connection to {target} at {state.host}:{state.port}: {type(error).__name__}: "
-                        f"{printable(str(error))}"  # a DISCONNECT says what the user server likes
+                        explanation=f"the sshd of {target} refused the gateway's certificate: is "
+                        "c.SSHSpawnerMixin.ssh_user_ca_file the public half of c.Gateway.user_ca_file, and are the clocks right?"
                     ) from None
+                except (OSError, asyncio.TimeoutError, asyncssh.Error) as error:
+                    # a DISCONNECT says what the user server likes
+                    failures.append(f"{_place(way, state)}: {type(error).__name__}: {printable(str(error))}")
+                else:
+                    if failures:
+                        log.info("%s is reached at %s, after %s", target, _place(way, state), "; ".join(failures))
+                    self._routes.worked(way, state)
+                    return connection
+            if final is not None:
+                raise final
+            if asyncio.get_running_loop().time() + RETRY_PAUSE > deadline:
+                raise ServerUnreachable(explanation=f"no SSH connection to {target} at {'; '.join(failures)}")
             await asyncio.sleep(RETRY_PAUSE)
 
-    async def _try(self, target: UserServer, state: ServerState) -> UpstreamConnection:
+    async def _try(self, way: str, target: UserServer, state: ServerState) -> UpstreamConnection:
         credential = self._user_ca.credential(state.hub_id, target)
         loop = asyncio.get_running_loop()
         # Nothing from the gateway's own account comes in: no agent, no configuration file, no other key, no other method.
@@ -92,9 +107,7 @@ class Upstream:
         )
         waiter: asyncio.Future[None] = loop.create_future()
         options.waiter = waiter
-        _, connection = await loop.create_connection(
-            lambda: UpstreamConnection(loop, options, wait="auth"), state.host, state.port
-        )
+        connection = await self._routes.connect(way, lambda: UpstreamConnection(loop, options, wait="auth"), target, state)
         try:
             await waiter
         except BaseException:
@@ -102,3 +115,7 @@ class Upstream:
             raise
         connection.socket_folders = state.socket_folders
         return connection
+
+
+def _place(way: str, state: ServerState) -> str:
+    return f"{state.host}:{state.port}" if way == DIRECT else state.url + PATH

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tornado.web import Application
+from tornado.web import Application, RequestHandler
 
 from ..authenticate.registered_keys import RegisteredKeys
 from ..connect.hub_client import HubClient
-from . import admin_page, approval, ssh_page
+from . import admin_page, approval, client_api, ssh_page
 from .admin_api import RefreshHandler
 from .api import KeysChangedHandler
+from .client_handlers import Turns
 from .handlers import HealthHandler, IndexHandler, MetricsHandler, MetricsPage, NotFoundHandler
 from .health import Health
 from .key_refresh import KeyRefresh
@@ -33,9 +35,12 @@ def make_app(
     ssh_port: int = 22,
     site: Site | None = None,
     refresh: KeyRefresh | None = None,
+    more: Iterable[tuple[str, type[RequestHandler], dict[str, Any]]] = (),
 ) -> Application:
-    """``prefix`` is $JUPYTERHUB_SERVICE_PREFIX. Without ``hub``, ``keys`` and ``site`` (nothing could be wired) the API
-    answers 503, and of the pages there is one that says so.
+    """``prefix`` is $JUPYTERHUB_SERVICE_PREFIX; ``more`` are handlers below it that are none of this room's.
+
+    Without ``hub``, ``keys`` and ``site`` (nothing could be wired) the API answers 503, and of the pages there is one that says
+    so.
     """
     base = re.escape("/" + prefix.strip("/")) if prefix.strip("/") else ""
     pages: list[Any] = [
@@ -51,6 +56,8 @@ def make_app(
             (base + r"/metrics", MetricsHandler),
             (base + r"/api/keys-changed", KeysChangedHandler),
             (base + r"/api/refresh", RefreshHandler),
+            *((base + path, handler) for path, handler in client_api.HANDLERS),
+            *((base + path, handler, values) for path, handler, values in more),
         ],
         default_handler_class=NotFoundHandler,
         log_function=lambda handler: None,  # the audit log has what matters; paths may hold what others chose
@@ -61,6 +68,8 @@ def make_app(
         ssh_host=ssh_host,
         ssh_port=ssh_port,
         refresh=refresh,
+        client_strangers=Turns(),
+        client_users=Turns(),
         admin_scope=site.admin_scope if site is not None else "",
         site=site,
         cookie_secret=site.login.cookie_secret if site is not None else None,

@@ -1,5 +1,7 @@
 """/login: a person types the code that their own terminal shows, sees who asks for what, and approves or denies it.
 
+Who asks is an SSH connection, or ``jhssh login`` for a token.
+
 The link to this page holds no code: who sends it to somebody else, and waits for an approval, gets none (docs/security.md).
 """
 
@@ -13,9 +15,10 @@ from ...errors import HubUnavailable, TooManyAttempts
 from ...public_keys import parse_line
 from ..authenticate.approvals import Request
 from ..authenticate.browser_login import BrowserLogin
+from ..connect.hub_models import UserModel
 from .pages import Page, PageError
 
-OVER = "This login is over, or was never yours. Connect again with ssh for a new code."
+OVER = "This login is over, or was never yours. Start again in your terminal for a new code."
 
 
 class ApprovalPage(Page):
@@ -34,12 +37,13 @@ class ApprovalPage(Page):
         return self.site.proxies.client(self.request.remote_ip or "", self.request.headers.get_list("X-Forwarded-For"))
 
     def same_address(self, request: Request) -> bool:
-        return self.site.proxies.same(request.address, self.browser_address)
+        """Of addresses that nobody can claim."""
+        return not request.by_proxy and self.site.proxies.same(request.address, self.browser_address)
 
     def _note(self, event: str, request: Request) -> None:
         target = request.target
-        values = {"user": target.user, "server": target.server, "address": request.address, "browser": self.browser_address}
-        self.site.note(event, values)
+        what = {"client": request.client} if request.client else {"server": target.server}
+        self.site.note(event, {"user": target.user, **what, "address": request.address, "browser": self.browser_address})
 
 
 class CodePage(ApprovalPage):
@@ -63,7 +67,13 @@ class CodePage(ApprovalPage):
 
     async def show(self, *, status: int = 200, problem: str = "") -> None:
         assert self.browser_login, "there is such a login"
-        self.render_page("login_code.html", status=status, forms=await self.forms(), problem=problem)
+        self.render_page(
+            "login_code.html",
+            status=status,
+            forms=await self.forms(),
+            problem=problem,
+            with_client=self.site.client_logins is not None,
+        )
 
 
 class DecisionPage(ApprovalPage):
@@ -96,7 +106,12 @@ class DecisionPage(ApprovalPage):
     async def _approve(self, request: Request) -> None:
         approvals, user = self.browser_login.approvals, self.viewer.name
         if not self.same_address(request):
-            number = await approvals.approve_by_number(user, request.id)
+            created = (await self._user()).created if request.client else ""
+            if request.client and not created:  # before a number is typed for nothing
+                raise HubUnavailable(
+                    explanation="the Hub does not say when users were made: give the gateway the scope read:users"
+                )
+            number = await approvals.approve_by_number(user, request.id, created=created)
             if number is None:
                 raise PageError(410, OVER)
             self._note("login approved by number", request)
@@ -109,9 +124,7 @@ class DecisionPage(ApprovalPage):
     async def _remember(self, request: Request) -> None:
         if not self.site.keeps_keys:
             raise PageError(404, "No key can be remembered on this hub.")
-        user = await self.site.hub.user(self.viewer.name)
-        if user is None:
-            raise HubUnavailable(explanation="a user who is logged in is gone")
+        user = await self._user()
         found = await self.browser_login.approvals.take_key(self.viewer.name, request.id, self.get_body_argument("key", ""))
         if found is None:
             raise PageError(400, "No key was chosen, or it is too late. Nothing is remembered.")
@@ -124,25 +137,36 @@ class DecisionPage(ApprovalPage):
             sentence=f"The key {key.fingerprint} opens all your servers from now on. Remove it on the SSH page.",
         )
 
+    async def _user(self) -> UserModel:
+        found = await self.site.hub.user(self.viewer.name)
+        if found is None:
+            raise HubUnavailable(explanation="a user who is logged in is gone")
+        return found
+
     async def _found(self) -> Request:
         found = await self.browser_login.approvals.of(self.viewer.name, self.id)
-        if found is None:
+        # A program may have asked before its logins were turned off.
+        if found is None or (found.client and self.site.client_logins is None):
             raise PageError(404, OVER)
         return found
 
     async def _show(self, request: Request) -> None:
         if request.state == "claimed":
+            logins = self.site.client_logins
             return self.render_page(
-                "login_decide.html",
+                "login_decide_client.html" if request.client else "login_decide.html",
                 request=request,
                 forms=await self.forms(),
                 browser_address=self.browser_address,
                 same_address=self.same_address(request),
+                days=f"{self.site.client_tokens.days:g}" if self.site.client_tokens else "",
+                with_keys=self.site.keeps_keys,
+                hub=self.site.public_url or (logins.link.removesuffix("login") if logins else ""),
             )
         if request.state in ("approved", "entered") and request.offered and self.site.keeps_keys:
             return self.render_page("login_approved.html", request=request, forms=await self.forms())
         title, sentence = {
-            "number": ("Approved", "The number was shown once. Where it is lost, connect again for a new code."),
+            "number": ("Approved", "The number was shown once. Where it is lost, start again in your terminal for a new code."),
             "denied": ("Denied", "The login was refused."),
         }.get(request.state, ("Approved", "Your terminal goes on by itself."))
         return self.render_page("login_done.html", title=title, sentence=sentence)

@@ -25,10 +25,13 @@ from ...errors import JHSSHError, Unavailable
 from ...identifiers import printable
 from ..addresses import TrustedProxies
 from ..authenticate.browser_login import BrowserLogin
+from ..authenticate.client_logins import ClientLogins
+from ..authenticate.client_tokens import ClientTokens
 from ..authenticate.key_listing import KeyListing
 from ..authenticate.sessions import Sessions
 from ..authenticate.user_keys import UserKeys
 from ..connect.hub_client import HubClient
+from .client_servers import ClientServers
 from .forms import Forms, IssuedForms
 from .handlers import Handler
 from .hub_login import HubLogin
@@ -72,12 +75,20 @@ class Site:
     hub_url: str
     """of the Hub's own pages (/hub/), with the origin where subdomains are used"""
     door: Door | None
-    """where users find the gateway; None where the admin has not said"""
+    """where users find the gateway; None where no way there is known"""
     note: Note
     refresh: Refresh | None = None
     keeps_keys: bool = True
     """do keys that users keep on the page open anything?"""
     browser_login: BrowserLogin | None = None
+    client_tokens: ClientTokens | None = None
+    """None where the ``jhssh`` command can't log in"""
+    client_logins: ClientLogins | None = None
+    client_servers: ClientServers | None = None
+    separator: str = ""
+    """as in login_names"""
+    public_url: str = ""
+    """the Hub as users see it; empty where the admin has not said"""
     proxies: TrustedProxies = field(default_factory=lambda: TrustedProxies([]))
     service: str = "ssh"
     admin_scope: str = ""

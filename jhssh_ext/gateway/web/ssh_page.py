@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from tornado.web import RequestHandler
 
-from ...errors import HubUnavailable, KeyDuplicate, KeyPrivate, KeyRefused, KeyTooMany
+from ...errors import HubUnavailable, KeyDuplicate, KeyPrivate, KeyRefused
 from ...identifiers import printable
 from ...login_names import UserServer
-from ...public_keys import parse_lines
-from ..authenticate.user_keys import MAX_KEYS
+from ..authenticate.user_keys import keys_of
 from ..connect.hub_models import UserModel
 from .pages import Page, PageError
+from .ways_in import client_setup
 
 DONE = {
     "added": "The key was added. It opens all your servers from now on.",
     "removed": "The key was removed, and the connections that it opened were ended.",
     "renewed": "The key was renewed.",
     "ended": "The connection is being ended.",
+    "revoked": "The program is logged out.",
 }
 """what a page may say after a form: the address holds the word, never the sentence"""
 
@@ -49,6 +50,8 @@ class SSHPage(Page):
             pending=await site.browser_login.approvals.list_pending(user.name) if site.browser_login else [],
             with_browser=site.browser_login is not None,
             with_keys=site.keeps_keys,
+            client_tokens=await site.client_tokens.list(user.name, user.created) if site.client_tokens else [],
+            client_setup=client_setup(site.client_logins.link.removesuffix("login")) if site.client_logins else "",
         )
 
     async def user(self) -> UserModel:
@@ -78,9 +81,7 @@ class AddKey(SSHPage):
 
     async def _add(self, text: str) -> None:
         """All or nothing. Raises KeyRefused."""
-        if sum(1 for line in text.splitlines() if line.strip()) > MAX_KEYS:  # to look at each takes processor time
-            raise KeyTooMany
-        user, keys = await self.user(), parse_lines(text)
+        keys, user = keys_of(text), await self.user()
         new = await self.site.user_keys.add_all(user.name, user.created, keys, "page")
         if not new:
             raise KeyDuplicate
@@ -120,11 +121,24 @@ class EndSession(SSHPage):
         self.back("ended", "connections")
 
 
+class RevokeToken(SSHPage):
+    kind = "programs/revoke"
+
+    async def act(self) -> None:
+        tokens, user = self.site.client_tokens, self.viewer.name
+        revoked = await tokens.revoke(user, self.get_body_argument("token", "")) if tokens is not None else None
+        if revoked is None:
+            raise PageError(404, "This program is logged out already.")
+        self.site.note("client token revoked", {"user": user, "client": revoked.client, "token": revoked.id})
+        self.back("revoked", "programs")
+
+
 HANDLERS: list[tuple[str, type[RequestHandler]]] = [
     (r"/?", SSHPage),
     (r"/keys/add", AddKey),
     (r"/keys/remove", RemoveKey),
     (r"/keys/renew", RenewKey),
     (r"/connections/end", EndSession),
+    (r"/programs/revoke", RevokeToken),
 ]
 """by path below the service's prefix"""

@@ -1,7 +1,16 @@
 /** Commands to copy and links that open editors. */
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
-import { configBlock, editors, knownHostsLine, rsyncCommand, sftpCommand, sshCommand, type ITarget } from '../connect';
+import {
+  configBlock,
+  editors,
+  knownHostsLine,
+  rsyncCommand,
+  setUpCommands,
+  sftpCommand,
+  sshCommand,
+  type ITarget
+} from '../connect';
 import { CopyField } from './copyField';
 
 interface IProps {
@@ -18,8 +27,17 @@ export function Connect({ target, trans }: IProps): JSX.Element {
     );
   }
   const known = knownHostsLine(target);
+  const setUp = setUpCommands(target);
   return (
     <>
+      {target.tunnel && (
+        <>
+          <p className="jhssh-Hint">
+            {trans.__('Here SSH goes through HTTPS: by the jhssh command, or by websocat with what follows it.')}
+          </p>
+          {setUp && <CopyField label={trans.__('The jhssh command')} text={setUp} trans={trans} shape="block" />}
+        </>
+      )}
       <CopyField label={trans.__('Command')} text={sshCommand(target)} trans={trans} />
       <CopyField label={trans.__('Files, by sftp')} text={sftpCommand(target)} trans={trans} />
       <CopyField label={trans.__('A folder, by rsync')} text={rsyncCommand(target)} trans={trans} />

@@ -48,7 +48,7 @@ export function Status({ status, hub, trans }: IProps): JSX.Element {
       )}
       {status.enabled && (
         <dl className="jhssh-Facts">
-          {host && (
+          {host && !status.connect.tunnel_url && (
             <>
               <dt>{trans.__('Gateway')}</dt>
               <dd>{port === 22 ? host : `${host.includes(':') ? `[${host}]` : host}:${port}`}</dd>

@@ -24,6 +24,7 @@ from jhssh_ext.gateway.authenticate.login import Login
 from jhssh_ext.gateway.authenticate.registered_keys import RegisteredKeys
 from jhssh_ext.gateway.authenticate.sessions import Sessions
 from jhssh_ext.gateway.connect.hub_models import ServerModel, TokenModel, UserModel
+from jhssh_ext.gateway.connect.routes import DIRECT, Routes
 from jhssh_ext.gateway.connect.upstream import Upstream
 from jhssh_ext.gateway.connect.user_ca import UserCA
 from jhssh_ext.gateway.database import Database, sqlite_url
@@ -123,6 +124,7 @@ class Door:
     keys: dict[UserServer, set[PublicKey]]
     key: asyncssh.SSHKey
     data: list[int]
+    options: asyncssh.SSHServerConnectionOptions
 
     def register(self, target: UserServer, key: asyncssh.SSHKey) -> None:
         self.keys.setdefault(target, set()).add(parse_line(key.export_public_key().decode()))
@@ -211,7 +213,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
         limits=ConnectionLimits(unauthenticated=8, unauthenticated_per_address=6, per_user=3),
         failures=FailureBudget(burst=20, per_minute=0),
         authentication=Authentication(hub, registered, separator="+", allow_shared_servers=False),  # type: ignore[arg-type]
-        entry=Entry(starter, Upstream(UserCA(ca), timeout=1), registered),  # type: ignore[arg-type]
+        entry=Entry(starter, Upstream(UserCA(ca), Routes(DIRECT, ping_interval=30), timeout=1), registered),  # type: ignore[arg-type]
         activity=activity,  # type: ignore[arg-type]
         sessions=sessions,
         observer=record,
@@ -221,7 +223,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     options = await make_options(server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")], login_timeout=20)
     listener = await loop.create_server(lambda: ClientConnection(loop, options, services), "127.0.0.1", 0)
     key = asyncssh.generate_private_key("ssh-ed25519")
-    made = Door(listener.sockets[0].getsockname()[1], hub, starter, services, record, fetches, keys, key, activity.data)
+    made = Door(listener.sockets[0].getsockname()[1], hub, starter, services, record, fetches, keys, key, activity.data, options)
     yield made
     listener.close()
     for connection in list(services.connections):

@@ -15,6 +15,7 @@ from asyncssh.packet import Boolean, String
 
 from jhssh_ext.errors import SpawnFailed, SSHNotEnabled
 from jhssh_ext.gateway.accept import signatures
+from jhssh_ext.gateway.authenticate.user_keys import PageKey, UserKeys
 from jhssh_ext.gateway.connect.hub_models import TokenModel
 from jhssh_ext.login_names import UserServer
 
@@ -240,6 +241,38 @@ async def test_progress_is_shown_while_the_server_starts(door: Door) -> None:
 
     async with await door.connect("alice", client_keys=[door.key], client_factory=Client):
         assert shown == ["Pulling [2J image\r\n", "50 %\r\n"]
+
+
+class KeysToTellOf(UserKeys):
+    """Two keys that the user was not told of; notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, str]] = []
+
+    async def announce(self, user: str, fingerprint: str) -> list[PageKey]:
+        self.asked.append(("announce", user, fingerprint))
+        return [PageKey(f"SHA256:{source}", "", "", source, 0.0, 0.0, None, None, "") for source in ("client", "approval")]
+
+    async def used(self, user: str, fingerprint: str, address: str) -> None:
+        self.asked.append(("used", user, fingerprint))
+
+
+async def test_keys_that_were_not_added_on_the_page_are_told_of_at_a_login(door: Door) -> None:
+    door.register(ALICE, door.key)
+    keys, shown = KeysToTellOf(), list[str]()
+    door.services.user_keys = keys
+
+    class Client(asyncssh.SSHClient):
+        def auth_banner_received(self, msg: str, lang: str) -> None:
+            shown.append(msg)
+
+    async with await door.connect("alice", client_keys=[door.key], client_factory=Client):
+        assert [line.partition(". ")[0] for line in shown] == [
+            "The key SHA256:client was added by the jhssh command",
+            "The key SHA256:approval was remembered in the browser",
+        ]
+    fingerprint = door.key.get_fingerprint()
+    assert keys.asked == [("announce", "alice", fingerprint), ("used", "alice", fingerprint)], "by when it was used before"
 
 
 async def test_a_key_of_an_earlier_spawn_is_read_anew_before_it_counts(door: Door) -> None:

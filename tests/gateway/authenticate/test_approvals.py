@@ -9,7 +9,7 @@ import asyncssh
 import pytest
 from sqlalchemy import text
 
-from jhssh_ext.errors import ApprovalExpired, TooManyAttempts
+from jhssh_ext.errors import ApprovalDenied, ApprovalExpired, TooManyAttempts
 from jhssh_ext.gateway.authenticate.approvals import (
     ALPHABET,
     CLAIMS,
@@ -102,6 +102,13 @@ async def test_only_who_typed_the_code_decides(approvals: Approvals) -> None:
     assert await approvals.approve("alice", id)
 
 
+async def test_whose_address_a_proxy_says_is_marked(approvals: Approvals) -> None:
+    id, _ = await asked(approvals)
+    through, _ = await approvals.ask("alice", ALICE, "192.0.2.7", (), by_proxy=True)
+    found = await approvals.look([id, through])
+    assert (found[id].by_proxy, found[through].by_proxy) == (False, True)
+
+
 async def test_there_is_one_decision(approvals: Approvals) -> None:
     id = await claimed(approvals)
     assert await approvals.deny("alice", id)
@@ -145,10 +152,13 @@ async def test_a_number_has_few_tries(approvals: Approvals) -> None:
     assert number is not None
     assert re.fullmatch("[0-9]{6}", number)
     wrong = "000000" if number != "000000" else "000001"
-    for _ in range(NUMBER_TRIES):
+    for _ in range(NUMBER_TRIES - 1):
         assert not await approvals.try_number(id, wrong)
+    with pytest.raises(ApprovalDenied):
+        await approvals.try_number(id, wrong)
     with pytest.raises(ApprovalExpired):
         await approvals.try_number(id, number)
+    assert await approvals.of("alice", id) is None
 
 
 async def test_a_number_belongs_to_one_request(approvals: Approvals) -> None:
@@ -197,6 +207,19 @@ async def test_guessing_codes_is_slow(approvals: Approvals, clock: Clock) -> Non
     assert await approvals.find("alice", code) is not None
     clock.now += 300
     assert await approvals.find("mallory", "BBBBBBBB") is None
+
+
+async def test_a_login_of_ones_own_buys_no_further_guesses(approvals: Approvals) -> None:
+    for _ in range(CLAIMS - 1):
+        assert await approvals.find("mallory", "BBBBBBBB") is None
+    for _ in range(3):  # what is right is not counted
+        id, code = await asked(approvals, "mallory")
+        assert await approvals.find("mallory", code) is not None
+        assert await approvals.claim(id, UserServer("mallory"))
+        await approvals.forget([id])
+    assert await approvals.find("mallory", "BBBBBBBB") is None
+    with pytest.raises(TooManyAttempts):
+        await approvals.find("mallory", "BBBBBBBB")
 
 
 async def test_a_key_is_remembered_once_and_only_one_that_was_offered(approvals: Approvals, clock: Clock) -> None:

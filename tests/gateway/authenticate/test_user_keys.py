@@ -114,15 +114,54 @@ async def test_the_same_key_twice_at_once_is_one(database: Database) -> None:
     assert len(await keys.list("alice", FIRST)) == 1
 
 
+async def told(keys: Store, key: PublicKey | None) -> set[str]:
+    """What alice is told of at a login by this key, or by none."""
+    keys.now += 1
+    found = await keys.announce("alice", key.fingerprint if key else "")
+    if key:
+        await keys.used("alice", key.fingerprint, "192.0.2.1")
+    return {each.fingerprint for each in found}
+
+
 @pytest.mark.asyncio
 async def test_a_remembered_key_is_announced_once_to_who_comes_in_otherwise(database: Database) -> None:
     keys = Store(database)
     await keys.add("alice", FIRST, KEY, "page")
     await keys.add("alice", FIRST, OTHER, "approval")
     assert await keys.announce("bob", "") == []
-    assert await keys.announce("alice", OTHER.fingerprint) == [], "who had it remembered is told nothing new"
-    assert [key.fingerprint for key in await keys.announce("alice", KEY.fingerprint)] == [OTHER.fingerprint]
-    assert await keys.announce("alice", "") == []
+    assert await told(keys, OTHER) == set(), "who had it remembered is told nothing new"
+    for way in (KEY, None):
+        assert await told(keys, way) == {OTHER.fingerprint}
+        assert await told(keys, way) == set()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("source", "count"), [("page", 0), ("approval", 1), ("client", 1)])
+async def test_keys_that_were_not_added_on_the_page_are_announced(database: Database, source: str, count: int) -> None:
+    keys = Store(database)
+    await keys.used("alice", KEY.fingerprint, "192.0.2.1")
+    await keys.add("alice", FIRST, OTHER, source)
+    for fingerprint in (KEY.fingerprint, ""):
+        assert [key.source for key in await keys.announce("alice", fingerprint)] == [source] * count
+
+
+@pytest.mark.asyncio
+async def test_who_adds_keys_cannot_use_up_what_the_holder_of_another_is_told(database: Database) -> None:
+    """Who holds a token of the command adds two, and logs in with each, and with a token from within the server."""
+    keys = Store(database)
+    mine, evil, worse = new_key(), new_key(), new_key()
+    await keys.add("alice", FIRST, mine, "client")
+    assert await told(keys, mine) == set()
+    keys.now += 1
+    await keys.add_all("alice", FIRST, [evil, worse], "client")
+    assert await told(keys, evil) == {mine.fingerprint, worse.fingerprint}
+    assert await told(keys, worse) == {mine.fingerprint, evil.fingerprint}
+    assert await told(keys, None) == {each.fingerprint for each in (mine, evil, worse)}
+    assert await told(keys, None) == set()
+    await keys.remove("alice", mine.fingerprint)
+    await keys.add("alice", FIRST, mine, "client")
+    assert await told(keys, mine) == {evil.fingerprint, worse.fingerprint}
+    assert await told(keys, mine) == set(), "once"
 
 
 @pytest.mark.asyncio

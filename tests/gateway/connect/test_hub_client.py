@@ -341,3 +341,33 @@ async def test_activity_of_what_is_gone_is_nothing(status: int) -> None:
     async with hub(answering(status, {"status": status, "message": "No such server"})) as (client, server):
         await client.report_activity(GPU, datetime.now(timezone.utc))
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("target", [ALICE, GPU])
+@pytest.mark.asyncio
+async def test_exactly_that_server_is_stopped_and_kept(target: UserServer) -> None:
+    async with hub(answering(202, b"")) as (client, server):
+        assert await client.stop(target) == ""
+    (request,) = server.requests
+    assert request.method == "DELETE"
+    assert request.path == "/hub/api/users/alice" + ("/servers/gpu" if target.server else "/server")
+    assert request.body == b"", "with remove: true a named server would be gone"
+
+
+@pytest.mark.asyncio
+async def test_a_stop_that_the_hub_refuses_brings_its_words_fit_to_show() -> None:
+    async with hub(answering(400, {"status": 400, "message": "alice is pending\x1b[2J spawn"})) as (client, _):
+        assert await client.stop(ALICE) == "alice is pending [2J spawn"
+    async with hub(answering(400, {"status": 400, "message": ""})) as (client, _):
+        assert "can't be stopped" in await client.stop(ALICE)
+    async with hub(answering(404, NOT_FOUND)) as (client, _):
+        with pytest.raises(KeyUnknown):
+            await client.stop(ALICE)
+
+
+@pytest.mark.parametrize("what", [what for what in OTHER_ANSWERS if what != "no answer"])
+@pytest.mark.asyncio
+async def test_any_other_answer_to_a_stop_is_the_hub_being_unavailable(what: str) -> None:
+    async with hub(OTHER_ANSWERS[what]) as (client, _):
+        with pytest.raises(HubUnavailable):
+            await client.stop(ALICE)

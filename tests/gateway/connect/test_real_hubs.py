@@ -245,6 +245,32 @@ async def test_ssh_switched_off(site: Site) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_start_with_options_of_its_own_and_a_stop(site: Site) -> None:
+    target = UserServer("own options", "gpu")
+    site.options(target.user, {"enable_ssh": False, "profile": "small"}, "gpu")
+    async with site.starter() as starter, site.client() as client:
+        state, started = await starter.running(target, may_start=True, on_progress=print, options={"profile": "big"})
+        assert (state, started) == (STATE, True)
+        assert site.starts(target.user)[-1] == {"enable_ssh": True, "profile": "big", "delay": 0}
+        assert await client.stop(target) == ""
+        for _ in range(100):
+            user = await client.user(target.user)
+            assert user is not None
+            assert user.servers["gpu"].url.endswith("/user/own%20options/gpu/")
+            if not user.servers["gpu"].ready and not user.servers["gpu"].pending:
+                break
+            await asyncio.sleep(0.1)
+        else:
+            pytest.fail("it was not stopped")
+        assert "gpu" in user.servers, "it was kept"
+        assert await client.stop(target) == "", "it does not run"
+        with pytest.raises(KeyUnknown):
+            await client.stop(UserServer(target.user, "typo"))
+        with pytest.raises(KeyUnknown):
+            await client.stop(UserServer("nobody of that name"))
+
+
+@pytest.mark.asyncio
 async def test_answers_of_the_hub_to_a_start_are_told_apart(site: Site) -> None:
     target = UserServer("answers")
     site.user(target.user)

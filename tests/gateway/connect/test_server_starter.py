@@ -142,6 +142,21 @@ async def test_what_does_not_exist_is_never_started(model: ServerModel | None, t
     assert hub.started == []
 
 
+@pytest.mark.parametrize(
+    ("options", "started"),
+    [
+        ({}, {"profile": "big", "enable_ssh": True}),
+        ({"profile": "gpu"}, {"profile": "gpu", "enable_ssh": True}),
+        ({"enable_ssh": False}, {"profile": "big", "enable_ssh": False}),
+    ],
+)
+@pytest.mark.asyncio
+async def test_options_of_this_start_go_over_those_saved(options: dict[str, Any], started: dict[str, Any]) -> None:
+    hub = ScriptedHub(ServerModel("", ready=False, pending=None, user_options={"profile": "big", "enable_ssh": False}))
+    await starter(hub).running(ALICE, may_start=True, on_progress=lambda said: None, options=options)
+    assert hub.started == [started]
+
+
 @pytest.mark.asyncio
 async def test_a_server_whose_user_unticked_the_box_is_not_started_and_the_page_is_named() -> None:
     hub = ScriptedHub(ServerModel("", ready=False, pending=None, user_options={"enable_ssh": False}))

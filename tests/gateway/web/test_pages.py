@@ -164,7 +164,7 @@ NO_WINDOW = pytest.mark.parametrize(
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("path", ["", "admin", "keys/add", "login", "login/some-request"])
+@pytest.mark.parametrize("path", ["", "admin", "keys/add", "programs/revoke", "login", "login/some-request"])
 @NO_WINDOW
 async def test_only_a_window_gets_a_page(pages: Pages, path: str, headers: dict[str, str]) -> None:
     for answer in (await pages.ask(path, user="admin", headers=headers), await pages.view(path, user="admin", headers=headers)):
@@ -174,7 +174,10 @@ async def test_only_a_window_gets_a_page(pages: Pages, path: str, headers: dict[
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("path", ["", "?done=added", "admin", "admin?search=x", "keys/add", "login", "login/some-request"])
+@pytest.mark.parametrize(
+    "path",
+    ["", "?done=added", "admin", "admin?search=x", "keys/add", "programs/revoke", "?done=revoked", "login", "login/some-request"],
+)
 async def test_what_a_get_gets_is_the_same_for_all_and_leads_to_the_page(pages: Pages, path: str) -> None:
     await pages.site.user_keys.add("alice", "2026", parse_line(KEY + " me@laptop"), "page")
     answers = [await pages.ask(path, user=user) for user in ("alice", "bob", "admin")]
