@@ -130,4 +130,4 @@ def test_openssh_by_websocat_as_the_page_says(hub6: Hub, key: KeyPair, tmp_path:
         digest, _, zeros = done.stdout.partition(b"  -\n")
         assert digest.decode() == hashlib.sha256(DATA).hexdigest()
         assert zeros == bytes(5_000_000)
-        wait_until(lambda: not [each for each in hub6.processes() if "websocat" in each.name()], 10)
+        wait_until(lambda: not [each for each in hub6.processes() if "websocat" in each.name()])

@@ -35,8 +35,8 @@ __all__ = [
 def test_64_mb_each_way(client: Client) -> None:
     down = client.start(writer(SIZE), stdin=subprocess.DEVNULL)
     assert read_sha256(pipe(down.stdout)) == sha256(SIZE)
-    assert down.wait(20) == 0
+    assert down.wait(60) == 0
     up = client.start(hasher())
     feed(pipe(up.stdin), SIZE)
     assert pipe(up.stdout).read().decode().strip() == sha256(SIZE)
-    assert up.wait(20) == 0
+    assert up.wait(60) == 0

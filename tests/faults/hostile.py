@@ -72,7 +72,7 @@ class HostileServer:
         before = len(self.events("http"))
         answer = self.push()
         assert answer.status == 202, answer
-        wait_until(lambda: len(self.events("http")) > before, 30, what="the gateway to ask for the keys")
+        wait_until(lambda: len(self.events("http")) > before, what="the gateway to ask for the keys")
 
     def events(self, kind: str = "") -> list[dict[str, Any]]:
         file = self.folder / "events"

@@ -168,7 +168,7 @@ def test_connections_are_handed_over_where_nothing_listens(tmp_path: Path) -> No
                 assert stream.readline() == f"{number} -i\n"
         ours.sendall(b"+")  # without one
         ours.close()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_when_the_jupyter_server_was_killed_the_folder_goes_too(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ async def running(folder: Path, implementation: str, **kwargs: object) -> AsyncI
 
 async def started(own: OwnSSHD) -> None:
     async with own.changed:
-        await asyncio.wait_for(own.changed.wait_for(lambda: own._state == "running"), 20)
+        await asyncio.wait_for(own.changed.wait_for(lambda: own._state == "running"), 60)
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

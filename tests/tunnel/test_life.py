@@ -66,16 +66,16 @@ def ends(hub: Hub) -> int:
 def session(hub: Hub, client: SSHClient, seconds: str) -> subprocess.Popen[bytes]:
     """That sleeps so many seconds; it runs."""
     running = client.popen(f"sleep {seconds}", stdin=subprocess.DEVNULL)
-    wait_until(lambda: seconds in sleeping(hub.mark), 30, what="the session")
+    wait_until(lambda: seconds in sleeping(hub.mark), what="the session")
     return running
 
 
 def ended(hub: Hub, running: subprocess.Popen[bytes], seconds: str, before: int) -> bytes:
     """What ssh said, once nothing is left of its session: at the client, the gateway and the user server."""
-    wait_until(lambda: seconds not in sleeping(hub.mark), 15, what="the end of what ran there")
-    wait_until(lambda: ends(hub) > before, 15, what="the end at the gateway")
-    _, said = running.communicate(timeout=15)
-    wait_until(lambda: not tunnels(hub), 15, what="the end of the tunnel's process")
+    wait_until(lambda: seconds not in sleeping(hub.mark), what="the end of what ran there")
+    wait_until(lambda: ends(hub) > before, what="the end at the gateway")
+    _, said = running.communicate(timeout=60)
+    wait_until(lambda: not tunnels(hub), what="the end of the tunnel's process")
     return said
 
 

@@ -78,7 +78,7 @@ async def honest() -> AsyncIterator[tuple[socket.socket, socket.socket, dict[str
         yield ours, theirs, seen[0]
     finally:
         ours.close()
-        await asyncio.wait_for(asyncio.get_running_loop().sock_recv(theirs, 1), 20)
+        await asyncio.wait_for(asyncio.get_running_loop().sock_recv(theirs, 1), 60)
         theirs.close()
         server.stop()
         await asyncio.gather(*server_tunnel._tunnels, return_exceptions=True)
@@ -125,7 +125,7 @@ async def received(ours: socket.socket) -> bytes:
     """All that comes until the end."""
     loop, heard = asyncio.get_running_loop(), b""
     with contextlib.suppress(ConnectionError):
-        while data := await asyncio.wait_for(loop.sock_recv(ours, 1 << 16), 20):
+        while data := await asyncio.wait_for(loop.sock_recv(ours, 1 << 16), 60):
             heard += data
     return heard
 
@@ -149,7 +149,7 @@ async def test_bytes_go_both_ways_and_either_end_ends_it() -> None:
             sending = asyncio.create_task(loop.sock_sendall(one, data))
             heard = b""
             while len(heard) < len(data):
-                heard += await asyncio.wait_for(loop.sock_recv(other, 1 << 16), 20)
+                heard += await asyncio.wait_for(loop.sock_recv(other, 1 << 16), 60)
             assert heard == data
             await sending
         assert not headers.keys() & {"cookie", "origin"}
@@ -271,7 +271,7 @@ async def test_a_tunnel_that_nobody_waits_for_any_more_is_closed() -> None:
         with pytest.raises(asyncio.CancelledError):
             await opening
         proceed.set()
-        await asyncio.wait_for(closed.wait(), 20)
+        await asyncio.wait_for(closed.wait(), 60)
 
 
 def frame(opcode: int, payload: bytes, length: int | None = None) -> bytes:
@@ -330,7 +330,7 @@ async def test_who_reads_nothing_keeps_nothing_when_the_gateway_has_let_go(monke
         ours = await open_tunnel(there, TARGET, ping_interval=30)
         assert await taken(ours) < 32 << 20
         ours.close()
-        await asyncio.wait_for(asyncio.gather(*server_tunnel._tunnels), 20)
+        await asyncio.wait_for(asyncio.gather(*server_tunnel._tunnels), 60)
         assert not server_tunnel._tunnels
         assert psutil.Process().num_fds() == before + 1, "the server's own"
 
