@@ -21,7 +21,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 from . import certificates
 
 pytestmark = pytest.mark.asyncio
-PATIENCE = 20.0
+PATIENCE = 60.0
 PROGRAM = """
 import sys
 from jhssh_ext.client import websocket_stdio as program
@@ -180,12 +180,12 @@ async def test_it_ends_at_once_when_both_its_pipes_are_gone(place: Place) -> Non
 
     place.behave = behave
     reading, writing = os.pipe()
-    process = await place.start(stdout=writing)
+    process = await place.start(stdout=writing, changes="program.LINGER = 3600")
     os.close(writing)
     os.close(reading)
     assert process.stdin is not None
     process.stdin.write_eof()
-    await asyncio.wait_for(ended.wait(), 5)  # not LINGER
+    await asyncio.wait_for(ended.wait(), PATIENCE)
     assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
     await process.communicate()
 

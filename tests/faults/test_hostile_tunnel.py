@@ -44,7 +44,7 @@ def test_nothing_but_ssh_in_a_tunnel_gets_anywhere(
             asked, began = len(server.events("tunnel")), time.monotonic()
             done = alice.run("true")
             assert b"[SERVER_UNREACHABLE]" in done.stderr, (mode, done)
-            assert time.monotonic() - began < 15, mode
+            assert time.monotonic() - began < 30, mode
             assert len(server.events("tunnel")) > asked, mode
         assert works(bob, BOB)
         elsewhere.setblocking(False)
