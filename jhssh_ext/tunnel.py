@@ -23,8 +23,9 @@ from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, W
 READ_SIZE = 64 << 10
 MAX_FRAME = READ_SIZE + 1024
 """bytes of payload that one message may have; a longer one ends the tunnel with 1009"""
-MISSED_PINGS = 2
-"""pings in a row, the other end silent all the while, that end the tunnel"""
+MAX_SILENCE = 900.0
+"""seconds without a word, pings unanswered, after which the other end is taken for gone: who is stopped (Ctrl-Z) can't answer
+either, and Linux itself tries as long to send (tcp(7), tcp_retries2)"""
 CLIENT_FIRST = 0.05
 """seconds that a client, which speaks as soon as it is connected, has to do so before its server speaks"""
 LAST_WORDS = 10.0
@@ -145,13 +146,14 @@ class Tunnel:
         return written
 
     async def _watch(self) -> None:
-        """Pings; returns when nothing is heard any more."""
-        missed = 0
+        """Pings; returns when nothing has been heard for long."""
+        heard = self._loop.time()
         while True:
             await asyncio.sleep(self._ping_interval)
             # Who is not read from, or does not read, cannot answer: that is not silence, however long it takes.
-            missed = 0 if self._heard or self._sending or self._delivery is not None else missed + 1
-            if missed >= MISSED_PINGS:
+            if self._heard or self._sending or self._delivery is not None:
+                heard = self._loop.time()
+            elif self._loop.time() - heard >= MAX_SILENCE:
                 self._end(GOING_AWAY, "pings were not answered")
                 return
             self._heard = False

@@ -8,15 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ..conformance.patterns import STALL
 from ..conftest import register_key, running_hub
 from ..harness.hub import Hub, request
 from ..harness.idle_proxy import idle_proxy
-from ..harness.processes import arguments, free_port, sleeping, wait_until
+from ..harness.processes import arguments, free_port, memory, sleeping, wait_until
 from ..harness.raw_websocket import RawWebSocket
 from ..harness.ssh import KeyPair, SSHClient
 from .ways import tunnel_command, tunnels
@@ -118,6 +120,36 @@ def test_a_gateway_that_ends_says_so(request: pytest.FixtureRequest, tmp_path: P
         assert b"SHUTTING_DOWN" in ended(hub, running, seconds, before)
     finally:
         hub.gateway.start()
+
+
+@pytest.mark.parametrize("which", ["hub", "plain_hub"])
+def test_a_reader_that_stops_fills_nobodys_memory(
+    request: pytest.FixtureRequest, tmp_path: Path, a_key: KeyPair, which: str
+) -> None:
+    """Nothing takes what its tunnel has for it, and nothing is lost."""
+    hub: Hub = request.getfixturevalue(which)
+    assert hub.gateway is not None
+    client = ssh(hub, tmp_path, a_key)
+    before = memory(hub.gateway.pid)
+    running = client.popen("cat /dev/zero", stdin=subprocess.DEVNULL)
+    try:
+        assert running.stdout is not None
+        running.stdout.read(1 << 20)
+        (process,) = tunnels(hub)
+        running.send_signal(signal.SIGSTOP)
+        gateway = tunnel = 0
+        end = time.monotonic() + STALL
+        while time.monotonic() < end:
+            gateway, tunnel = max(gateway, memory(hub.gateway.pid)), max(tunnel, memory(process.pid))
+            time.sleep(0.2)
+        running.send_signal(signal.SIGCONT)
+        assert len(running.stdout.read(64 << 20)) == 64 << 20
+    finally:
+        running.kill()
+        running.communicate()
+    assert tunnel < 64 << 20
+    assert gateway - before < 64 << 20
+    wait_until(lambda: not tunnels(hub), what="the end of the tunnel's process")
 
 
 def test_the_gateways_pings_keep_an_idle_tunnel(hub: Hub, tmp_path: Path, a_key: KeyPair) -> None:

@@ -304,7 +304,9 @@ async def test_frames_that_are_no_ssh_end_it(sent: bytes) -> None:
 
 
 @pytest.mark.asyncio
-async def test_who_answers_no_ping_is_let_go() -> None:
+async def test_who_answers_no_ping_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tunnel, "MAX_SILENCE", 0.2)
+
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: str) -> None:
         writer.write(switching(accept))
         await reader.read()
