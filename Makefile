@@ -1,4 +1,4 @@
-# make install · make panel · make test · make lint · make format · make demo · make bench · make bench-tunnel · make clean
+# make install · make panel · make command · make test · make lint · make format · make demo · make bench · make bench-tunnel · make clean
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -15,11 +15,12 @@ PANEL = jhssh_ext/labextension
 ENVIRONMENT = $(if $(wildcard .venv/.installed),.venv/.installed,.venv/.demo-installed)
 JLPM = cd js && PATH="$(CURDIR)/.venv/bin:$$PATH" jlpm
 
-.PHONY: help install panel demo bench bench-sidecar bench-tunnel test lint lint-panel test-panel format system-packages clean
+.PHONY: help install panel command demo bench bench-sidecar bench-tunnel test lint lint-panel test-panel format system-packages clean
 
 help:
 	@echo "make install  .venv with everything for development, .venv-hub5 with JupyterHub 5.5"
 	@echo "make panel    the JupyterLab panel, which a wheel needs"
+	@echo "make command  dist/jhssh-….whl: the jhssh command alone, for users' own computers"
 	@echo "make demo     a hub on this machine that you can ssh into (HUB_PORT, SSH_PORT)"
 	@echo "make test     checks and all tests"
 	@echo "make lint     the checks alone"
@@ -45,6 +46,9 @@ $(PANEL)/package.json: js/node_modules/.installed js/tsconfig.json js/install.js
 	@rm -rf $(PANEL) js/lib
 	@$(JLPM) build
 	@cp js/install.json $(PANEL)/
+
+command: .venv/.installed
+	@.venv/bin/python -m build --no-isolation --wheel --outdir dist command
 
 lint-panel: js/node_modules/.installed
 	@$(JLPM) lint

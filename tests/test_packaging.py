@@ -70,6 +70,7 @@ def test_sdist_holds_all_that_is_needed_to_build_and_test_it(built: Path) -> Non
     wanted |= {str(p.relative_to(ROOT)) for top in ("tests", "demo", "examples") for p in (ROOT / top).rglob("*.py")}
     wanted |= {str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")}
     wanted |= {"Makefile", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pyproject.toml", ".ci/run"}
+    wanted |= {"command/pyproject.toml", "command/README.md"}
     assert wanted <= names, wanted - names
     assert not [name for name in names if name.endswith(".pyc") or name.startswith((".venv", ".demo", ".git/"))]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 try:
-    from tornado.speedups import websocket_mask as masked  # which is installed wherever this is, and may lack its C part
+    from tornado.speedups import websocket_mask as masked  # where it happens to be installed, and has its C part
 except ImportError:
 
     def masked(mask: bytes, data: bytes) -> bytes:

@@ -56,7 +56,7 @@ export function setUpCommands({ tunnel }: ITarget): string {
   const [, hub, service = ''] = /^ws(s?:\/\/.+\/)services\/([\w.-]+)\/tunnel$/.exec(tunnel) ?? [];
   const name = service === 'ssh' ? '' : ` --service ${service}`;
   const login = `jhssh login ${quote(`http${hub}`)}${name}`;
-  return hub ? ["pip install 'jhssh-ext[client]'", login, 'jhssh config --write'].join('\n') : '';
+  return hub ? ['pip install jhssh', login, 'jhssh config --write'].join('\n') : '';
 }
 
 export function sshCommand(target: ITarget): string {

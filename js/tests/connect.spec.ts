@@ -99,7 +99,7 @@ describe('through a tunnel', () => {
   it('the jhssh command is set up with the address of the hub', () => {
     const setUp = (tunnel: string): string => connect.setUpCommands({ ...through, tunnel });
     expect(setUp('wss://hub.example.org/b/services/ssh/tunnel')).toBe(
-      "pip install 'jhssh-ext[client]'\njhssh login https://hub.example.org/b/\njhssh config --write"
+      'pip install jhssh\njhssh login https://hub.example.org/b/\njhssh config --write'
     );
     expect(setUp('ws://localhost:8000/services/gate/tunnel')).toContain(
       'jhssh login http://localhost:8000/ --service gate\n'

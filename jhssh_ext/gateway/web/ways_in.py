@@ -21,7 +21,7 @@ def client_setup(page_url: str) -> str:
     if found is None:
         return ""
     service = "" if found[2] == "ssh" else f" --service {shlex.quote(unquote(found[2]))}"
-    return f"pip install 'jhssh-ext[client]'\njhssh login {shlex.quote(found[1])}{service}\njhssh config --write"
+    return f"pip install jhssh\njhssh login {shlex.quote(found[1])}{service}\njhssh config --write"
 
 
 @dataclass(frozen=True)
