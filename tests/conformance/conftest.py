@@ -11,10 +11,16 @@ import pytest
 
 from ..sidecar.pod import why_not
 from ..sidecar.target import sidecar_direct
-from ..tunnel.ways import tunnel_command
 from .client import Client
 from .targets import Target, embedded_direct, find_program, given, openssh_direct
 from .through_gateway import through_gateway
+
+
+def through_the_tunnel(folder: Path) -> AbstractContextManager[Target]:
+    from ..tunnel.ways import tunnel_command  # here: what that imports is not in the containers in which the table runs too
+
+    return through_gateway(folder, "openssh", proxy_command=tunnel_command)
+
 
 TARGETS: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
     "openssh-direct": openssh_direct,
@@ -22,7 +28,7 @@ TARGETS: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
     "sidecar-direct": lambda folder: sidecar_direct(),
     "gateway-openssh": lambda folder: through_gateway(folder, "openssh"),
     "gateway-asyncssh": lambda folder: through_gateway(folder, "asyncssh"),
-    "tunnel-openssh": lambda folder: through_gateway(folder, "openssh", proxy_command=tunnel_command),
+    "tunnel-openssh": through_the_tunnel,
 }
 GIVEN = os.environ.get("JHSSH_TARGET", "")
 """where the table runs beside one user server, in its container (tests/kubernetes): the file that says how to get into it"""
