@@ -138,7 +138,8 @@ class Gateway:
         try:
             return self._client.call(method, f"api/{path}", body)
         except LoginNeeded as error:
-            raise LoginNeeded(f"{error.sentence.rstrip('.')}. {login_again(self._hub)}", code=error.code) from None
+            what = error.sentence.partition(" Run: ")[0].rstrip(".")  # the gateway doesn't know what the hub is called here
+            raise LoginNeeded(f"{what}. {login_again(self._hub)}", code=error.code) from None
 
     def me(self) -> Me:
         return read_me(self._call("GET", "me").object, self._hub)

@@ -102,7 +102,7 @@ def test_an_expired_token_says_how_to_go_on(logged_in: Laptop, fake: FakeGateway
     fake.tokens = dict.fromkeys(fake.tokens, "TOKEN_EXPIRED")
     done = logged_in.run("keys", "list")
     assert done.status == 3
-    assert f"jhssh login {fake.url}/ --name hub\n" in done.err
+    assert done.err == f"jhssh: This token has expired. Log in again: jhssh login {fake.url}/ --name hub\n"
     hubs.save(replace(hubs.choose(), service=f"{fake.url}/services/gateway/"))
     assert f"jhssh login {fake.url}/ --name hub --service gateway\n" in logged_in.run("keys", "list").err
 
