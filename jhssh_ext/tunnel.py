@@ -1,7 +1,7 @@
 """A tunnel: the bytes of one SSH connection as the messages of a WebSocket (RFC 6455), and nothing else.
 
 The inner end is a connected socket. Neither side is read faster than the other takes, so that what waits is in the buffers of the
-kernel and in one frame each way. A WebSocket has no half-close: who has no more to send, sends all it has and then Close.
+kernel and in a few frames each way. A WebSocket has no half-close: who has no more to send, sends all it has and then Close.
 
 PyPI's configurable-http-proxy (0.4) is one of JupyterHub's proxies, and an odd one. It makes text of a client's binary messages,
 loses what a server sends in the moment of the handshake, and does not tell a client that its server has closed. Hence text is
@@ -23,6 +23,8 @@ from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, W
 READ_SIZE = 64 << 10
 MAX_FRAME = READ_SIZE + 1024
 """bytes of payload that one message may have; a longer one ends the tunnel with 1009"""
+MAX_UNSENT = 4 * READ_SIZE
+"""bytes that the other end has not taken yet, from which on the inner end is not read"""
 MAX_SILENCE = 900.0
 """seconds without a word, pings unanswered, after which the other end is taken for gone: who is stopped (Ctrl-Z) can't answer
 either, and Linux itself tries as long to send (tcp(7), tcp_retries2)"""
@@ -58,7 +60,9 @@ class Tunnel:
         self._loop = asyncio.get_running_loop()
         self._over, self._spoken_to = asyncio.Event(), asyncio.Event()
         self._delivery: asyncio.Future[None] | None = None
-        self._sending = False
+        self._said_all, self._all_taken = asyncio.Event(), asyncio.Event()
+        self._unsent = 0
+        self._sent_any = False
         self._heard = True
 
     async def run(self) -> None:
@@ -120,24 +124,49 @@ class Tunnel:
         if self._is_server:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._spoken_to.wait(), CLIENT_FIRST)
-        sent_any = False
-        while True:
-            try:
-                data = await self._loop.sock_recv(self._inner, READ_SIZE)
-            except OSError:
-                data = b""
-            if not data:
-                break
-            self._sending = sent_any = True
-            try:
-                await asyncio.shield(self._write(data))  # where that is cancelled, tornado logs a traceback
-            except (WebSocketClosedError, StreamClosedError):
-                return
-            self._sending = False
-        if sent_any:
+        self._loop.add_reader(self._inner, self._read)
+        try:
+            await self._said_all.wait()
+        finally:
+            self._loop.remove_reader(self._inner)
+        while self._unsent:
+            self._all_taken.clear()
+            await self._all_taken.wait()
+        if self._sent_any:
             self._end(NORMAL, "")
         else:
             self._end(TRY_AGAIN_LATER, "refused: too many connections, or shutting down")
+
+    def _read(self) -> None:
+        """There is something to be read: what a task that waits for each piece does, in half the time."""
+        try:
+            data = self._inner.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._inner)
+            self._said_all.set()
+            return
+        try:
+            written = self._write(data)
+        except (WebSocketClosedError, StreamClosedError):
+            self._over.set()
+            return
+        self._sent_any = True
+        self._unsent += len(data)
+        if self._unsent >= MAX_UNSENT:
+            self._loop.remove_reader(self._inner)
+        written.add_done_callback(lambda _: self._taken(len(data)))
+
+    def _taken(self, count: int) -> None:
+        full = self._unsent >= MAX_UNSENT
+        self._unsent -= count
+        if not self._unsent:
+            self._all_taken.set()
+        if full and self._unsent < MAX_UNSENT and not (self._over.is_set() or self._said_all.is_set()):
+            self._loop.add_reader(self._inner, self._read)
 
     def _write(self, data: bytes) -> asyncio.Future[None]:
         """Whether it was written, which nobody needs to ask."""
@@ -151,13 +180,13 @@ class Tunnel:
         while True:
             await asyncio.sleep(self._ping_interval)
             # Who is not read from, or does not read, cannot answer: that is not silence, however long it takes.
-            if self._heard or self._sending or self._delivery is not None:
+            if self._heard or self._unsent or self._delivery is not None:
                 heard = self._loop.time()
             elif self._loop.time() - heard >= MAX_SILENCE:
                 self._end(GOING_AWAY, "pings were not answered")
                 return
             self._heard = False
-            if not self._sending:
+            if not self._unsent:
                 try:
                     self._websocket.ping()
                 except (WebSocketClosedError, StreamClosedError):
@@ -194,6 +223,11 @@ class BoundedProtocol(WebSocketProtocol13):
         self._frames += 1
         if self._frames % FRAMES == 0:
             await asyncio.sleep(0)
+
+    def write_message(self, message: str | bytes | dict[str, Any], binary: bool = False) -> asyncio.Future[None]:
+        """Without tornado's task for each, which is there to raise another error."""
+        assert isinstance(message, bytes)
+        return self._write_frame(True, BINARY, message)
 
     def _write_frame(self, fin: bool, opcode: int, data: bytes, flags: int = 0) -> asyncio.Future[None]:
         if opcode != PONG:

@@ -251,6 +251,22 @@ async def test_a_client_that_stops_reading_holds_its_server_up_and_lives(place: 
     server.close()
 
 
+@pytest.mark.slow
+async def test_what_waits_when_its_server_ends_is_delivered_to_a_client_that_reads_late(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnel, "MAX_UNSENT", 1 << 30)  # what the kernel does not take is with the tunnel
+    websocket, server = await place.connect()
+    websocket.stop_reading()
+    said = bytes(BOUND)
+    await write(server, said)
+    server.close()
+    await asyncio.sleep(6)  # after Close tornado would wait for 5
+    websocket.resume_reading()
+    assert len(await asyncio.wait_for(websocket.received(len(said)), PATIENCE)) == len(said)
+    assert await websocket.close_code() == 1000
+
+
 async def test_a_client_that_stops_reading_does_not_keep_what_has_ended(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
