@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import os
@@ -248,6 +249,42 @@ async def test_a_client_that_stops_reading_holds_its_server_up_and_lives(place: 
     sent = await fill(server)
     websocket.resume_reading()
     assert len(await asyncio.wait_for(websocket.received(sent), PATIENCE)) >= sent
+    server.close()
+
+
+class Deaf:
+    """A WebSocket whose other end takes nothing."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+
+    def write_message(self, message: bytes, binary: bool = False) -> asyncio.Future[None]:
+        self.messages.append(message)
+        return asyncio.get_running_loop().create_future()
+
+    def ping(self, data: bytes = b"") -> None:
+        raise AssertionError("no ping gets past what waits")
+
+    def close(self, code: int | None = None, reason: str | None = None) -> None:
+        raise AssertionError("nothing ended")
+
+
+async def test_small_messages_that_nobody_takes_are_few() -> None:
+    """Each costs more than its bytes."""
+    inner, server = socket.socketpair()
+    server.setblocking(False)
+    websocket = Deaf()
+    joined = tunnel.Tunnel(websocket, inner, ping_interval=0.05, is_server=False)
+    running = asyncio.create_task(joined.run())
+    for _ in range(1000):
+        with contextlib.suppress(BlockingIOError):
+            server.send(b"x")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    most = tunnel.MAX_UNSENT // tunnel.FRAME_COST + 1
+    assert most / 2 < len(websocket.messages) <= most
+    joined.websocket_gone()
+    await running
     server.close()
 
 

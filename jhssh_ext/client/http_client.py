@@ -91,7 +91,7 @@ def refusal(answer: Answer, url: str) -> Failure:
     said = printable(message, 500) if isinstance(message, str) and message else ""
     named = printable(code, 60) if isinstance(code, str) else ""
     if answer.status == 401:
-        return LoginNeeded(said or "The token is not valid. Log in: jhssh login", code=named)
+        return LoginNeeded(said or "The token is not valid. Run: jhssh login", code=named)
     if 300 <= answer.status < 400:
         where = printable(answer.headers.get("Location", "elsewhere"))
         return Failure(f"{url} sends one on to {where}. If that is the hub, log in there: jhssh login URL")

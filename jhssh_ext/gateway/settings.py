@@ -86,7 +86,7 @@ class GatewaySettings(Application):
         30.0,
         min=0.1,
         help="Seconds between the pings that keep a proxy from ending an idle tunnel: less than the shortest idle time-out on "
-        "the way, which is often 60. Who answers none for 15 minutes is taken for gone.",
+        "the way, which is often 60. Who answers none for four minutes is taken for gone.",
     ).tag(config=True)
 
     login_separator = Unicode(
