@@ -140,7 +140,7 @@ class Tunnel:
             self._end(TRY_AGAIN_LATER, "refused: too many connections, or shutting down")
 
     def _read(self) -> None:
-        """There is something to be read: what a task that waits for each piece does, in half the time."""
+        """There is something to be read. A task that awaits each piece makes downloads a quarter slower (bench/tunnel.py)."""
         try:
             data = self._inner.recv(READ_SIZE)
         except BlockingIOError:

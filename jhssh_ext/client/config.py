@@ -127,7 +127,7 @@ def own_command() -> list[str]:
         found = shutil.which(sys.argv[0])
         if found:
             return [_slashes(Path(found).absolute())]
-    return [_slashes(Path(sys.executable)), "-m", __package__ or ""]
+    return [_slashes(Path(sys.executable)), "-m", __name__.rpartition(".")[0]]
 
 
 def _asked(known: dict[str, hubs.Hub]) -> list[hubs.Hub]:

@@ -62,7 +62,10 @@ class JHSSHExtension(ExtensionApp):
         "needs no gateway. It ends in an sshd of this server; the owner's takes the keys that /publickey lists.",
     ).tag(config=True)
     tunnel_ping_interval = Float(
-        30.0, min=0.1, help="Seconds between pings in tunnels, so that no proxy takes one for idle."
+        30.0,
+        min=0.1,
+        help="Seconds between pings in tunnels, so that no proxy takes one for idle. Who answers none for four minutes is taken "
+        "for gone.",
     ).tag(config=True)
     own_host_key = Unicode(
         "~/.ssh/jhssh_host_ed25519_key",
