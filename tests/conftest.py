@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -33,6 +33,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """A worker (pytest-xdist) whose run is broken off is killed in the middle of its fixtures: the main process cleans up."""
     if not hasattr(config, "workerinput"):
         end_marked(RUN)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a Hub and its gateway logged last belongs to a failure: of a run elsewhere its output is all there is."""
+    report = yield
+    if report.failed:
+        for hub in getattr(item, "funcargs", {}).values():
+            if isinstance(hub, Hub):
+                report.sections.append(("ends of its logs", hub.logs()))
+    return report
 
 
 @pytest.hookimpl(optionalhook=True)

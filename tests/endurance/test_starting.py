@@ -48,7 +48,7 @@ def run_rsync(client: SSHClient) -> tuple[int | None, bytes, bytes]:
 
 
 def test_every_kind_of_client_starts_a_stopped_server(moody: Hub, client: Clients, a_key: KeyPair) -> None:
-    user = "kinds"
+    user = "heard-kinds"
     by_token = client(moody, user, password=moody.token(user))
     by_key = client(moody, user, key=a_key)
     uses = [(by_token, run_command), (by_key, run_shell), (by_token, run_sftp), (by_key, run_rsync)]

@@ -17,8 +17,13 @@ PATIENCE = 4
 class MoodySpawner(SSHSimpleLocalProcessSpawner):
     """raises-x, hangs-x, slow-x, lingers-x, never-x (SSH policy), clash-PORT (that port for sshd), embedded-x (asyncssh's sshd).
 
-    All others just start. Each start leaves a line ``SPAWN user/server`` in the Hub's log.
+    A heard-x server starts once somebody has been sent its progress. All others just start. Each start leaves a line
+    ``SPAWN user/server`` in the Hub's log.
     """
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self._heard = asyncio.Event()
 
     @property
     def mood(self) -> str:
@@ -43,12 +48,16 @@ class MoodySpawner(SSHSimpleLocalProcessSpawner):
             await asyncio.Event().wait()
         if self.mood == "slow":
             await asyncio.sleep(SLOW)
+        if self.mood == "heard":
+            await self._heard.wait()
         return await super().start()
 
     async def stop(self, now: bool = False) -> None:
+        self._heard.clear()
         await super().stop(now=now)
         if self.mood == "lingers":
             await asyncio.sleep(SLOW)
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         yield {"progress": 30, "message": f"Pulling the image of {self.user.name}"}
+        self._heard.set()  # whoever asks for the next has this one

@@ -251,7 +251,7 @@ class Hub:
     def logs(self) -> str:
         """The ends of all logs, for a failing test."""
         files = {self.log_file} | ({self.gateway.log_file} if self.gateway else set())
-        return "\n".join(tail(file) for file in sorted(files))
+        return "\n".join(tail(file, 150) for file in sorted(files))
 
     # configuration
 

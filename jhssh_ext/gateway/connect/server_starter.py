@@ -227,7 +227,8 @@ class _Start:
         """The server as the Hub has it now; None while the Hub is away, for at most ``hub_patience``."""
         try:
             model = await self.starter._model(self.target)
-        except HubUnavailable:
+        except HubUnavailable as error:
+            log.debug("look at %s: %s", self.target, error)
             if time.monotonic() - self._hub_seen > self.starter.hub_patience:
                 raise
             self._tell("The Hub does not answer right now: waiting for it.")
@@ -247,8 +248,9 @@ class _Start:
         watch = asyncio.create_task(self._watch())
         try:
             answer = await post
-        except HubUnavailable:
+        except HubUnavailable as error:
             # Perhaps it heard us: the next look shows.
+            log.info("A start of %s was not answered: %s", self.target, error)
             if time.monotonic() - self._hub_seen > self.starter.hub_patience:
                 raise
             await self._pause(1.0)
