@@ -304,6 +304,7 @@ async def test_what_waits_when_its_server_ends_is_delivered_to_a_client_that_rea
     assert await websocket.close_code() == 1000
 
 
+@pytest.mark.slow
 async def test_a_client_that_stops_reading_does_not_keep_what_has_ended(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -347,6 +348,7 @@ async def test_a_dropped_websocket_ends_what_it_led_to(place: Place) -> None:
     server.close()
 
 
+@pytest.mark.slow
 async def test_a_dropped_websocket_is_noticed_while_its_server_takes_nothing(place: Place) -> None:
     place.ping_interval = 0.05
     websocket, server = await place.connect()
@@ -421,6 +423,7 @@ def bounded(arrived: bytes) -> tuple[Any, Stream]:
 
 
 @pytest.mark.usefixtures("tornado_before_6_6")
+@pytest.mark.slow
 async def test_frames_without_end_leave_others_their_turn() -> None:
     protocol, _ = bounded(bytes([BINARY, 0]) + bytes([CONTINUATION, 0]) * 1600)
     reading, turns = asyncio.create_task(protocol._receive_frame_loop()), 0
@@ -432,6 +435,7 @@ async def test_frames_without_end_leave_others_their_turn() -> None:
 
 
 @pytest.mark.usefixtures("tornado_before_6_6")
+@pytest.mark.slow
 async def test_answers_to_pings_that_nobody_takes_are_not_kept() -> None:
     protocol, stream = bounded(bytes([0x80 | PING, 1, ord("x")]) * 1000)
     await protocol._receive_frame_loop()

@@ -39,6 +39,7 @@ def test_a_request_ends_in_time(laptop: Laptop, speak: Callable[[socket.socket],
     [*FLOODS.values(), endless(b"HTTP/1.1 200 OK\r\n\r\n", b"a"), endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n")],
     ids=[*FLOODS, "body", "continue"],
 )
+@pytest.mark.slow
 def test_a_request_has_a_bounded_answer(laptop: Laptop, speak: Callable[[socket.socket], None]) -> None:
     with running(speak) as port, pytest.raises(Unreachable):
         Client(f"http://localhost:{port}/").request("GET", "x", timeout=1.0)
@@ -143,6 +144,7 @@ class TestProxy:
                 done = laptop.run(*command)
                 assert (done.status, told in done.err) == (4, True), done
 
+    @pytest.mark.slow
     def test_one_that_never_ends_its_answer(self, laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
         hub = Address("https", "hub.example.org", 443, "/")
         for speak in (DRIPS["a header for ever"], FLOODS["headers"]):

@@ -87,6 +87,7 @@ def test_what_is_not_approved(laptop: Laptop, fake: FakeGateway, approval: str, 
     assert not (laptop.settings / "hubs.json").exists()
 
 
+@pytest.mark.slow
 def test_a_gateway_that_never_answers_to_the_point_is_given_up(
     laptop: Laptop, fake: FakeGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

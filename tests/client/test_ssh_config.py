@@ -121,6 +121,7 @@ def test_what_is_remembered_already_adds_no_line(logged_in: Laptop, fake: FakeGa
     assert not ran()
 
 
+@pytest.mark.slow
 def test_a_users_own_server_adds_no_line(laptop: Laptop, own_hub: FakeHub, ran: Callable[[], bool]) -> None:
     laptop.good("login", own_hub.url, "--token", typed=f"{TOKEN}\n")
     laptop.ssh.mkdir()

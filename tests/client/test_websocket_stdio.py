@@ -366,6 +366,7 @@ async def test_it_answers_pings_and_sends_its_own_while_idle(place: Place) -> No
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 async def test_a_reader_that_stops_holds_the_server_up_and_loses_nothing(place: Place) -> None:
     size, sent = 64 << 20, 0
     stalled = asyncio.Event()

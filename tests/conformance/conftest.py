@@ -30,6 +30,7 @@ TARGETS: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
     "gateway-asyncssh": lambda folder: through_gateway(folder, "asyncssh"),
     "tunnel-openssh": through_the_tunnel,
 }
+QUICK = "gateway-openssh"
 GIVEN = os.environ.get("JHSSH_TARGET", "")
 """where the table runs beside one user server, in its container (tests/kubernetes): the file that says how to get into it"""
 if GIVEN:
@@ -54,10 +55,15 @@ def client(target: Target) -> Iterator[Client]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The direct targets are quick checks: what takes long is tried the whole way, where it matters."""
-    if os.environ.get("JHSSH_DIRECT") == "all":
-        return
-    skipped = [item for item in items if "-direct" in item.name and item.get_closest_marker("slow")]
-    if skipped:
-        config.hook.pytest_deselected(items=skipped)
+    """The direct targets are quick checks: what takes long is tried the whole way, where it matters.
+
+    Where only quick tests are wanted, one target stands for all.
+    """
+    ours = [item for item in items if Path(__file__).parent in item.path.parents]
+    skipped = {item for item in ours if "-direct" in item.name and item.get_closest_marker("slow")}
+    if skipped and os.environ.get("JHSSH_DIRECT") != "all":
+        config.hook.pytest_deselected(items=list(skipped))
         items[:] = [item for item in items if item not in skipped]
+    for item in ours:
+        if f"[{QUICK}" not in item.name:
+            item.add_marker(pytest.mark.slow)

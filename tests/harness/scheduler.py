@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from xdist.scheduler import LoadScopeScheduling
 
 
@@ -9,4 +11,5 @@ class FolderByFolder(LoadScopeScheduling):
     """A folder's tests stay together and in order, since they share Hubs, browsers and the cluster."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid.partition("::")[0].split("/")[1]
+        file = PurePosixPath(nodeid.partition("::")[0])
+        return str(file if file.parent.name == "tests" else file.parent)

@@ -81,6 +81,7 @@ def test_orphans_are_reaped(client: Client, shared_pod: Pod) -> None:
     wait_for(lambda: not Path(f"/proc/{sleeper}").exists(), "not even a zombie is left")
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_hundred_sessions(client: Client, shared_pod: Pod) -> None:
     wait_for(lambda: len(agents(shared_pod)) == 2, "earlier sessions have ended")
     before = [len(each.processes()) for each in (shared_pod.notebook, shared_pod.sidecar)]
@@ -295,6 +296,7 @@ def test_malformed_requests_end_that_session_alone(shared_pod: Pod, client: Clie
     assert client.output("echo fine") == "fine\n"
 
 
+@pytest.mark.slow
 def test_the_agent_is_written_for_the_oldest_python() -> None:
     ast.parse((ROOT / "jhssh_ext/sidecar/agent.py").read_text(), feature_version=(3, 8))
 

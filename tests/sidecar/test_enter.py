@@ -245,6 +245,7 @@ def test_what_is_no_terminals_master_is_not_touched(folder: Path, what: str) -> 
     assert (result.returncode, result.stderr) == (255, f"jhssh: {enter.NONSENSE}\r\n".encode())
 
 
+@pytest.mark.slow
 def test_an_agent_that_keeps_the_terminal_open_does_not_keep_the_session(folder: Path) -> None:
     held: list[int] = []
 

@@ -35,6 +35,7 @@ def home(shared_pod: Pod) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_no_file_of_the_users_runs_beside_sshd(client: Client, shared_pod: Pod, home: Path) -> None:
     for command, options in (("true", ["-T"]), ("true", ["-tt"]), ("sftp", ["-s"])):
         client.run(command, *options)
@@ -101,6 +102,7 @@ def test_a_replaced_agent_socket_gets_a_sentence_and_can_be_put_right(
     assert client.output("echo right", timeout=20) == "right\n"
 
 
+@pytest.mark.slow
 def test_links_in_shared_folders_lead_to_none_of_sshds_files(client: Client, shared_pod: Pod) -> None:
     """A client has sshd remove and bind Unix sockets where it likes: through a link, in sshd's own folder."""
     before = {path.name: path.read_bytes() for path in shared_pod.state.iterdir() if path.is_file() and not path.is_symlink()}

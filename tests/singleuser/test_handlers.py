@@ -319,6 +319,7 @@ c.ServerApp.identity_provider_class = Provider
 """
 
 
+@pytest.mark.slow
 def test_only_the_owner_writes(tmp_path: Path, credentials: Credentials) -> None:
     (tmp_path / "config.py").write_text(PROVIDER)
     given = credentials.environment(free_port())

@@ -129,6 +129,7 @@ def test_a_flood_of_log_lines_is_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "lifeline"])
+@pytest.mark.slow
 def test_all_end_with_it_even_those_that_do_not_listen(tmp_path: Path, how: str) -> None:
     with listener(tmp_path, "trap '' TERM HUP; sleep 931 & echo hello; wait; wait") as running, running.connect() as connection:
         assert connection.recv(6) == b"hello\n"

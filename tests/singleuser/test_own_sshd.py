@@ -96,6 +96,7 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 @pytest.mark.asyncio
+@pytest.mark.slow
 async def test_the_keys_that_are_listed_get_in_and_no_others(kind: str, tmp_path: Path) -> None:
     async with running(tmp_path, kind) as there:
         keys = there.client.folder
@@ -150,6 +151,7 @@ async def test_it_starts_with_the_first_connection_and_listens_nowhere(kind: str
 
 
 @pytest.mark.asyncio
+@pytest.mark.slow
 async def test_a_session_is_the_jupyter_servers(kind: str, tmp_path: Path) -> None:
     async with running(tmp_path, kind) as there:
         status, output, _ = await there.ssh("cat; pwd; echo $HOME; exit 3", input=b"sent ")
@@ -160,6 +162,7 @@ async def test_a_session_is_the_jupyter_servers(kind: str, tmp_path: Path) -> No
 
 
 @pytest.mark.asyncio
+@pytest.mark.slow
 async def test_it_is_started_anew_when_it_dies_and_with_it_go_its_sessions(kind: str, tmp_path: Path) -> None:
     async with running(tmp_path, kind) as there:
         await there.ssh("true")

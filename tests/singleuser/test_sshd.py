@@ -72,6 +72,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.asyncio
+@pytest.mark.slow
 async def test_lets_in_whom_the_gateway_certified_for_this_server_alone(
     kind: str, credentials: Credentials, tmp_path: Path
 ) -> None:
@@ -109,6 +110,7 @@ async def test_lets_in_whom_the_gateway_certified_for_this_server_alone(
 
 
 @pytest.mark.asyncio
+@pytest.mark.slow
 async def test_sftp_and_scp(kind: str, credentials: Credentials, tmp_path: Path) -> None:
     port = free_port()
     data = os.urandom(1 << 20)
@@ -171,6 +173,7 @@ async def test_the_status_counts_the_sessions_that_are_open(kind: str, credentia
 
 
 @pytest.mark.asyncio
+@pytest.mark.slow
 async def test_on_stop_what_is_attached_ends_and_what_left_lives_on(kind: str, credentials: Credentials, tmp_path: Path) -> None:
     port, mark = free_port(), new_mark()
 

@@ -258,6 +258,7 @@ async def test_answers_sent_again_and_again_while_it_waits_change_nothing(browse
     await until_gone(browser)
 
 
+@pytest.mark.slow
 async def test_too_many_requests_are_refused_after_the_floor_and_the_client_is_told(browser: Browser) -> None:
     tasks = [await browser.connect("alice", Terminal()) for _ in range(3)]
     began = asyncio.get_running_loop().time()

@@ -78,6 +78,7 @@ async def _refusal(door: Door, user: str, **keywords: object) -> tuple[str, floa
     return refused.value.reason.replace(user, "USER"), time.monotonic() - began
 
 
+@pytest.mark.slow
 async def test_unknown_user_wrong_key_and_wrong_token_get_the_same_answer_after_the_same_floor(door: Door) -> None:
     door.register(ALICE, asyncssh.generate_private_key("ssh-ed25519"))
     answers = [
@@ -92,6 +93,7 @@ async def test_unknown_user_wrong_key_and_wrong_token_get_the_same_answer_after_
     assert all(taken >= FLOOR for _, taken in answers)
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_a_token_is_not_shown_to_the_hub(door: Door) -> None:
     for password in ("my secret phrase", "ünïcode-password-x", "x" * 600, "short"):
         await _refusal(door, "alice", password=password)
@@ -106,6 +108,7 @@ async def test_a_key_of_one_user_never_opens_anothers_server(door: Door) -> None
     assert door.starter.asked == [ALICE]
 
 
+@pytest.mark.slow
 async def test_a_name_that_may_mean_two_servers_is_refused(door: Door) -> None:
     door.register(UserServer("carol", "gpu"), door.key)
     door.hub.tokens[TOKEN] = TokenModel("carol", "user", frozenset({"access:servers!user=carol", "servers!user=carol"}))
@@ -183,6 +186,7 @@ async def test_a_flood_of_requests_without_waiting_is_cut(door: Door) -> None:
     assert door.hub.asked.count("identify") <= 12
 
 
+@pytest.mark.slow
 async def test_tries_on_one_connection_are_bounded(door: Door) -> None:
     connection, answers = await _raw(door, "alice")
     got = []
@@ -347,6 +351,7 @@ async def test_connections_of_a_user_are_bounded(door: Door) -> None:
         await connection.wait_closed()
 
 
+@pytest.mark.slow
 async def test_an_address_that_fails_too_often_is_refused_without_asking(door: Door) -> None:
     while door.services.failures.spend("127.0.0.1"):
         pass

@@ -313,6 +313,7 @@ BROKEN: dict[str, Answer] = {
 
 @pytest.mark.parametrize("what", BROKEN)
 @pytest.mark.asyncio
+@pytest.mark.slow
 async def test_progress_that_breaks_off_is_unavailable(what: str) -> None:
     async with hub(BROKEN[what]) as (client, _):
         with pytest.raises(HubUnavailable):

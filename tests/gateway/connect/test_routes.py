@@ -61,6 +61,7 @@ def silent() -> Iterator[int]:
 
 
 @pytest.mark.asyncio
+@pytest.mark.slow
 async def test_where_there_is_another_way_the_direct_one_is_not_waited_for(silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DIRECT_TIMEOUT", 0.2)
     there = replace(STATE, port=silent)

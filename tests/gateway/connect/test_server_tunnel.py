@@ -160,6 +160,7 @@ async def test_bytes_go_both_ways_and_either_end_ends_it() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.slow
 async def test_who_does_not_read_makes_the_other_side_wait() -> None:
     async with honest() as (ours, theirs, _headers):
         tracemalloc.start()
@@ -218,6 +219,7 @@ async def with_a_subprotocol(_reader: asyncio.StreamReader, writer: asyncio.Stre
         pytest.param(without_end(b"", b"x"), id="a line without end"),
     ],
 )
+@pytest.mark.slow
 async def test_what_is_no_tunnel_is_refused_at_once_and_quietly(
     answer: Answer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +255,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(monkeypatch: pytes
 
 
 @pytest.mark.asyncio
+@pytest.mark.slow
 async def test_a_tunnel_that_nobody_waits_for_any_more_is_closed() -> None:
     asked, proceed, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
