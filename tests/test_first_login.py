@@ -40,4 +40,4 @@ def test_hub_managed_gateway_serves_and_leaves_with_its_hub(
     hub.start()
     done = client(hub, "alice", password=hub.token("alice")).run("exit 7")
     assert done.returncode == 7, done
-    assert hub.stop() == ""
+    assert hub.stop(patience=20) == ""

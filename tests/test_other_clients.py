@@ -18,6 +18,7 @@ from jhssh_ext.login_names import UserServer
 from jhssh_ext.public_keys import parse_line
 
 from .conftest import register_key
+from .harness import processes
 from .harness.hub import Hub
 from .harness.processes import MARK, wait_until
 from .harness.ssh import KeyPair, make_key
@@ -130,4 +131,4 @@ def test_openssh_by_websocat_as_the_page_says(hub6: Hub, key: KeyPair, tmp_path:
         digest, _, zeros = done.stdout.partition(b"  -\n")
         assert digest.decode() == hashlib.sha256(DATA).hexdigest()
         assert zeros == bytes(5_000_000)
-        wait_until(lambda: not [each for each in hub6.processes() if "websocat" in each.name()])
+        wait_until(lambda: not any("websocat" in " ".join(processes.arguments(each)[:2]) for each in hub6.processes()))

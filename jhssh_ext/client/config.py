@@ -111,10 +111,10 @@ def by_tunnel(hub: hubs.Hub) -> bool:
     return not (hub.published and hub.ssh_port and reachable(hub.ssh_host, hub.ssh_port))
 
 
-def reachable(host: str, port: int, timeout: float = PROBE_TIMEOUT) -> bool:
+def reachable(host: str, port: int) -> bool:
     """Does something that speaks SSH answer there? (A captive portal accepts connections to any port.)"""
     try:
-        with socket.create_connection((host, port), timeout=timeout) as connection:
+        with socket.create_connection((host, port), timeout=PROBE_TIMEOUT) as connection:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False

@@ -18,6 +18,8 @@ from ..harness.hub import ROOT
 from ..harness.processes import wait_until
 
 ICON = '.jp-SideBar [data-id="jhssh-panel"]'
+SHOWN_FOR, UNDO_TIME = 2_000, 20_000
+"""milliseconds: how long a copied text is said to be (copyField.tsx), and a removed key can be brought back (model.ts)"""
 THEMES = ("JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast")
 NEWS = "lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 
@@ -112,6 +114,14 @@ class Lab:
         """By typing, and by the button."""
         self.field.fill("\n".join(lines))
         self.button("Add").click()
+
+    def lengthen(self, milliseconds: int) -> None:
+        """Timers of that length take ten minutes from now on: on a busy machine nobody would see what they end."""
+        self.page.evaluate(
+            "given => { const real = window.setTimeout;"
+            " window.setTimeout = (act, after, ...rest) => real(act, after === given ? 600000 : after, ...rest); }",
+            milliseconds,
+        )
 
     def execute(self, command: str, arguments: dict[str, Any] | None = None) -> None:
         self.page.evaluate("([command, args]) => window.jupyterapp.commands.execute(command, args)", [command, arguments or {}])

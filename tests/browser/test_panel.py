@@ -13,7 +13,7 @@ from playwright.sync_api import Route, expect
 from ..harness.processes import wait_until
 from ..harness.ssh import SSHClient, make_key
 from .conftest import User
-from .lab import THEMES, Lab
+from .lab import SHOWN_FOR, THEMES, UNDO_TIME, Lab
 
 pytestmark = pytest.mark.slow
 OpenLab = Callable[..., Lab]
@@ -152,6 +152,7 @@ def test_removed_keys_can_be_brought_back(lab: OpenLab, ada: User, tmp_path: Pat
     it = lab(ada, keys=(named_key(tmp_path, "laptop"), named_key(tmp_path, "work")))
     before = {each["public_key"] for each in ada.registered()}
     it.open_panel()
+    it.lengthen(UNDO_TIME)
     for name, left in (("laptop", 1), ("work", 0)):
         it.button(f"Remove the key {name}").press("Enter")
         expect(it.keys).to_have_count(left)
@@ -222,6 +223,7 @@ def test_copy_buttons_fill_the_clipboard(lab: OpenLab, ada: User) -> None:
     it = lab(ada)
     it.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     it.open_panel()
+    it.lengthen(SHOWN_FOR)
     fields = it.panel.locator(".jhssh-Copy")
     expect(fields).to_have_count(5)
     for one in fields.all():
@@ -312,7 +314,7 @@ def test_nothing_is_asked_while_it_is_hidden_and_not_often_while_it_is_seen(lab:
 
     def asked_during(seconds: int) -> int:
         """Looks at the status while the page's clock alone goes on."""
-        clock.pause_at(it.page.evaluate("Date.now() / 1000 + 1"))  # in seconds
+        clock.pause_at(it.page.evaluate("Date.now() / 1000 + 20"))  # in seconds
         it.barrier()
         before = it.requests.count("GET jhssh/status")
         clock.run_for(seconds * 1000)

@@ -12,7 +12,7 @@ from ..harness.packages import Environment
 from ..harness.processes import free_port
 from ..harness.ssh import make_key
 from ..singleuser.servers import TOKEN, Credentials, jupyter_server
-from .lab import Lab, prepare_home
+from .lab import SHOWN_FOR, Lab, prepare_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a busy machine takes minutes to install JupyterLab
 
@@ -54,6 +54,7 @@ def test_the_panel_is_shown_keys_come_and_go_and_commands_are_copied(front_end: 
     it.add(make_key(tmp_path / "id").public)
     expect(it.message).to_have_text("1 key added.")
     expect(it.keys).to_have_count(1)
+    it.lengthen(SHOWN_FOR)
     it.panel.get_by_role("button", name="Copy: Command").click()
     expect(it.panel.get_by_role("status").filter(has_text="Copied")).to_have_count(1)
     assert it.clipboard() == "ssh -p 2222 alice@hub.example.org"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -219,11 +220,29 @@ class Program:
         return self.call("POST", "login/answer", {"request": self.handle, **number})
 
     def waits_for(self, what: str) -> None:
-        wait_until(lambda: self.answer().json["status"] == what, 5, interval=0.2)
+        wait_until(lambda: self.answer().json["status"] == what, interval=0.2)
+
+    @contextmanager
+    def keeps_asking(self) -> Iterator[None]:
+        """As the command does while its user reads: who is not heard of for long is taken for gone (approvals.LOST_AFTER)."""
+        over = threading.Event()
+
+        def ask() -> None:
+            while not over.wait(2):
+                self.answer()
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def logs_in(self, person: Person) -> None:
         code = self.asks()
-        person.types(code)
+        with self.keeps_asking():
+            person.types(code)
         person.presses("Approve")
         granted = self.answer(number=person.page.locator("#number").inner_text())
         assert granted.status == 200, granted

@@ -14,6 +14,7 @@ from playwright.sync_api import expect
 from jhssh_ext.gateway.authenticate.approvals import LOST_AFTER
 
 from ..harness.chromium import shoot
+from ..harness.processes import wait_until
 from ..harness.ssh import KeyPair
 from .conftest import ELSEWHERE, Person, Site, Terminal
 
@@ -66,6 +67,7 @@ def test_through_the_tunnel_a_number_is_typed_whatever_the_address(person: Someo
     program = f"{sys.executable} -m jhssh_ext.client.websocket_stdio {tunnel}"
     alice, ssh = person("alice"), terminal("alice", proxy=program)
     alice.types(ssh.code())
+    alice.reads("Let this terminal in?")
     shoot(alice.page, "login-through-tunnel")
     expect(alice.page.get_by_text("the same as this browser's")).to_have_count(0)
     alice.presses("Approve")
@@ -214,7 +216,7 @@ def test_from_another_address_no_key_is_remembered(person: Someone, terminal: So
 
 
 def test_it_expires(person: Someone, terminal: Somewhere, site: Site) -> None:
-    with site.another("c.Gateway.approval_timeout = 20\n") as hasty:
+    with site.another("c.Gateway.approval_timeout = 45\n") as hasty:
         alice, late, later = person("alice"), terminal("alice", gateway=hasty), terminal("alice", gateway=hasty)
         codes = [late.code(), later.code()]
         alice.types(codes[0])
@@ -262,9 +264,16 @@ def test_the_gateway_of_the_page_is_killed(person: Someone, terminal: Somewhere,
 def test_who_hangs_up_cannot_be_approved(person: Someone, terminal: Somewhere) -> None:
     alice, ssh = person("alice"), terminal("alice")
     alice.types(ssh.code())
+    alice.reads("Let this terminal in?")
+    request, look = alice.page.url, alice.page.context.new_page()
     ssh.ssh.sendcontrol("c")
     ssh.ssh.expect(pexpect.EOF)
-    alice.page.wait_for_timeout(1500)
+
+    def forgotten() -> bool:
+        look.goto(request)
+        return look.get_by_role("heading", level=1).inner_text() == "404"
+
+    wait_until(forgotten, interval=0.5, what="the login to be forgotten")
     alice.presses("Approve")
     alice.reads("404")
 

@@ -44,11 +44,12 @@ def leads_to_a_token(person: Someone, terminal: Somewhere, program: Program, key
     # The very address of the browser, and one that is claimed to be: neither spares the number.
     code = program.asks(**{"X-Forwarded-For": "127.0.0.1"})
     assert program.answer().json == {"status": "waiting"}
-    heidi.types(code)
-    heidi.reads("Let this program in?")
-    expect(heidi.page.get_by_text("jhssh 0.1.0 on alices-laptop")).to_be_visible()
-    expect(heidi.page.get_by_text("add and remove your SSH keys")).to_be_visible()
-    shoot(heidi.page, "client-login-approval")
+    with program.keeps_asking():
+        heidi.types(code)
+        heidi.reads("Let this program in?")
+        expect(heidi.page.get_by_text("jhssh 0.1.0 on alices-laptop")).to_be_visible()
+        expect(heidi.page.get_by_text("add and remove your SSH keys")).to_be_visible()
+        shoot(heidi.page, "client-login-approval")
     assert program.answer().json == {"status": "waiting"}
     heidi.presses("Approve")
     heidi.reads("Type this number into your terminal")
@@ -78,8 +79,9 @@ def leads_to_a_token(person: Someone, terminal: Somewhere, program: Program, key
 
 
 def test_denied(person: Someone, program: Program) -> None:
-    alice = person("alice")
-    alice.types(program.asks())
+    alice, code = person("alice"), program.asks()
+    with program.keeps_asking():
+        alice.types(code)
     alice.presses("Deny")
     alice.reads("Denied")
     assert program.answer().json["code"] == "APPROVAL_DENIED"
@@ -88,14 +90,15 @@ def test_denied(person: Someone, program: Program) -> None:
 def test_the_page_lists_programs_and_logs_them_out(person: Someone, program: Program) -> None:
     ivan, laptop = person("ivan"), Program(program.url)
     ivan.page.goto(f"{ivan.hub.url}/services/ssh/")
+    expect(ivan.page.get_by_label("Add a public key")).to_be_visible()
     expect(ivan.page.get_by_role("heading", name="Programs")).to_have_count(0)
     laptop.logs_in(ivan)
     program.logs_in(ivan)
     ivan.page.goto(f"{ivan.hub.url}/services/ssh/")
-    shoot(ivan.page, "ssh-page-programs")
-    assert Axe().run(ivan.page).violations_count == 0
     buttons = ivan.page.get_by_role("button", name="Revoke jhssh 0.1.0 on alices-laptop")
     expect(buttons).to_have_count(2)
+    shoot(ivan.page, "ssh-page-programs")
+    assert Axe().run(ivan.page).violations_count == 0
     buttons.first.click()  # the newest
     expect(ivan.page.get_by_role("status")).to_contain_text("The program is logged out")
     expect(buttons).to_have_count(1)
@@ -106,25 +109,29 @@ def test_the_page_lists_programs_and_logs_them_out(person: Someone, program: Pro
 def test_a_request_is_seen_after_its_code_was_typed_and_by_who_typed_it(person: Someone, program: Program) -> None:
     alice, bob = person("alice"), person("bob")
     code = program.asks()
-    alice.page.goto(f"{alice.hub.url}/services/ssh/")
-    expect(alice.page.get_by_text("alices-laptop")).to_have_count(0)
-    alice.types(code)
-    decision = alice.page.url
-    bob.types(code)
-    expect(bob.page.get_by_role("alert").first).to_contain_text("No login of bob waits with this code")
-    bob.page.goto(decision)
-    expect(bob.page.get_by_role("alert")).to_contain_text("This login is over, or was never yours")
-    alice.page.goto(f"{alice.hub.url}/services/ssh/")
-    alice.page.get_by_role("link", name="Look at it").first.click()
-    alice.reads("Let this program in?")
+    with program.keeps_asking():
+        alice.page.goto(f"{alice.hub.url}/services/ssh/")
+        expect(alice.page.get_by_label("Add a public key")).to_be_visible()
+        expect(alice.page.get_by_text("alices-laptop")).to_have_count(0)
+        alice.types(code)
+        decision = alice.page.url
+        bob.types(code)
+        expect(bob.page.get_by_role("alert").first).to_contain_text("No login of bob waits with this code")
+        bob.page.goto(decision)
+        expect(bob.page.get_by_role("alert")).to_contain_text("This login is over, or was never yours")
+        alice.page.goto(f"{alice.hub.url}/services/ssh/")
+        alice.page.get_by_role("link", name="Look at it").first.click()
+        alice.reads("Let this program in?")
     alice.presses("Deny")
+    alice.reads("Denied")
     assert program.answer().status == 403
 
 
 def test_who_sends_a_code_gets_nothing_without_the_number(person: Someone, program: Program) -> None:
     """Mallory's program asks, and alice approves what mallory told her to."""
-    alice = person("alice")
-    alice.types(program.asks())
+    alice, code = person("alice"), program.asks()
+    with program.keeps_asking():
+        alice.types(code)
     alice.presses("Approve")
     number = int(alice.page.locator("#number").inner_text())
     for guess, status in ((1, 202), (2, 202), (3, 403)):
@@ -224,10 +231,10 @@ def test_the_page_shows_the_way_over_443_where_the_port_is_closed(person: Someon
         site.balancer.targets = [behind.http_port]
         try:
             alice.page.goto(f"{site.hub.url}/services/ssh/")
-            shoot(alice.page, "ssh-page-443")
-            assert Axe().run(alice.page).violations_count == 0
             command = f"ssh -o 'ProxyCommand={proxy}' alice@127.0.0.1"
             expect(alice.page.get_by_role("row").filter(has_text="default server")).to_contain_text(command)
+            shoot(alice.page, "ssh-page-443")
+            assert Axe().run(alice.page).violations_count == 0
             expect(alice.page.get_by_text(f"jhssh login {site.hub.url}/")).to_be_visible()
             expect(alice.page.get_by_text(str(behind.ssh_port))).to_have_count(0)
         finally:
@@ -264,6 +271,7 @@ def test_the_command_itself(person: Someone, site: Site, tmp_path: Path) -> None
         login.sendline(number)
         login.expect("as lena")
         login.expect(pexpect.EOF)
+        login.wait()
         assert "jhssh_" not in str(login.before)
     finally:
         login.close(force=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jhssh_ext.client import cli, login, servers
+from jhssh_ext.client import cli, config, login, servers
 
 from ..fakes import gateway_api
 from ..fakes.gateway_api import NUMBER, FakeGateway
@@ -83,6 +83,7 @@ def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     monkeypatch.setattr(login, "MIN_INTERVAL", 0.01)
     monkeypatch.setattr(servers, "INTERVAL", 0.05)
+    monkeypatch.setattr(config, "PROBE_TIMEOUT", 30.0)
 
     def run(*arguments: str, typed: str) -> Done:
         monkeypatch.setattr("sys.stdin", io.StringIO(typed))

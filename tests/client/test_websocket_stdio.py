@@ -292,25 +292,30 @@ async def test_a_lost_connection_is_told(place: Place) -> None:
     assert "was lost" in err
 
 
+def pinging(interval: float) -> str:
+    """Statements that let the program ping so often, in seconds."""
+    return f"run = program.run; program.run = lambda url, tls: run(url, tls=tls, ping_interval={interval})"
+
+
 async def test_silence_is_a_lost_connection(place: Place) -> None:
     """A network that went away without a word."""
     silent = await asyncio.start_server(_handshake_alone, "127.0.0.1", 0)
     place.url = f"ws://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
-    process = await place.start(changes="run = program.run; program.run = lambda url, tls: run(url, tls=tls, ping_interval=0.1)")
+    process = await place.start(changes=pinging(0.1))
     _, err = await asyncio.wait_for(_outcome(process), PATIENCE)
     assert (process.returncode, "nothing comes any more" in err) == (4, True)
     silent.close()
 
 
 @pytest.mark.parametrize(
-    ("said", "status", "sentence"),
+    ("said", "ping_interval", "sentence"),
     [
-        pytest.param(b"", 4, "nothing comes any more", id="silence"),
-        pytest.param(b"\x88\x02\x03\xf5", 4, "took no connection", id="close"),
+        pytest.param(b"", 0.1, "nothing comes any more", id="silence"),
+        pytest.param(b"\x88\x02\x03\xf5", 60, "took no connection", id="close"),
     ],
 )
 async def test_an_end_is_noticed_while_nothing_is_taken_of_what_is_sent(
-    place: Place, said: bytes, status: int, sentence: str
+    place: Place, said: bytes, ping_interval: float, sentence: str
 ) -> None:
     over = asyncio.Event()
 
@@ -323,11 +328,11 @@ async def test_an_end_is_noticed_while_nothing_is_taken_of_what_is_sent(
 
     server = await asyncio.start_server(full, "127.0.0.1", 0)
     place.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    change = "run = program.run; program.run = lambda url, tls: run(url, tls=tls, ping_interval=0.1); program.CLOSE_TIMEOUT = 1"
-    found, _, err = await place.run(input=bytes(32 << 20), changes=change)
+    changes = f"{pinging(ping_interval)}; program.CLOSE_TIMEOUT = 1"
+    status, _, err = await place.run(input=bytes(32 << 20), changes=changes)
     over.set()
     server.close()
-    assert (found, sentence in err) == (status, True), err
+    assert (status, sentence in err) == (4, True), err
 
 
 async def _handshake_alone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -361,7 +366,7 @@ async def test_it_answers_pings_and_sends_its_own_while_idle(place: Place) -> No
         tunnel.close(1000)
 
     place.behave = behave
-    process = await place.start(changes="run = program.run; program.run = lambda url, tls: run(url, tls=tls, ping_interval=0.1)")
+    process = await place.start(changes=f"{pinging(0.1)}; program.MISSED_PINGS = 600")
     assert await asyncio.wait_for(_outcome(process), PATIENCE) == (b"", "")
     assert process.returncode == 0
 
@@ -383,9 +388,7 @@ async def test_a_reader_that_stops_holds_the_server_up_and_loses_nothing(place: 
 
     place.behave = behave
     reading, writing = os.pipe()
-    process = await place.start(
-        stdout=writing, changes="run = program.run; program.run = lambda url, tls: run(url, tls=tls, ping_interval=0.1)"
-    )
+    process = await place.start(stdout=writing, changes=f"{pinging(0.1)}; program.MISSED_PINGS = 600")
     os.close(writing)
     await asyncio.wait_for(stalled.wait(), PATIENCE)
     assert sent < 16 << 20

@@ -105,8 +105,10 @@ def test_both_ways_at_once(client: Client, options: list[str]) -> None:
 
 @pytest.mark.slow
 def test_keepalives_are_answered(client: Client) -> None:
-    result = client.run("sleep 5; echo alive", "-v", "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=2")
+    result = client.run("sleep 5; echo alive", "-vvv", "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=60")
     assert (result.returncode, result.stdout) == (0, b"alive\n")
+    answers = (b"receive packet: type 81\r", b"receive packet: type 82\r")  # REQUEST_SUCCESS, REQUEST_FAILURE (RFC 4254)
+    assert sum(map(result.stderr.count, answers)) >= 1
 
 
 def test_language_of_the_client_is_sent(client: Client) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -34,7 +35,7 @@ class Terminal:
             termios.tcsetattr(0, termios.TCSANOW, modes)
 
         self.child = pexpect.spawn(
-            argv[0], argv[1:], env=environment, dimensions=(rows, columns), timeout=20, echo=True, preexec_fn=with_utf8_erase
+            argv[0], argv[1:], env=environment, dimensions=(rows, columns), timeout=60, echo=True, preexec_fn=with_utf8_erase
         )
         self.child.delaybeforesend = None
         self.child.sendline("PS1='PRO''MPT> '; PROMPT_COMMAND=; unset HISTFILE; bind 'set enable-bracketed-paste off'")
@@ -89,6 +90,10 @@ def test_ctrl_c_interrupts_the_command_alone(client: Client, open_terminal: Call
     assert not processes("sleep", seconds)
 
 
+def stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"  # proc(5)
+
+
 def test_ctrl_z_stops_and_fg_goes_on(client: Client, open_terminal: Callable[..., Terminal]) -> None:
     terminal, seconds = open_terminal(), client.seconds()
     terminal.child.sendline(f"sleep {seconds}")
@@ -99,6 +104,7 @@ def test_ctrl_z_stops_and_fg_goes_on(client: Client, open_terminal: Callable[...
     assert f"sleep {seconds}" in terminal.run("jobs")
     terminal.child.sendline("fg")
     terminal.child.expect_exact(f"sleep {seconds}")
+    wait_for(lambda: not any(map(stopped, processes("sleep", seconds))), "it goes on")
     terminal.child.send("\x03")
     terminal.child.expect_exact(PROMPT)
     assert terminal.run("jobs") == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..conftest import register_key
 from ..harness.hub import Hub
-from ..harness.processes import arguments, free_port
+from ..harness.processes import arguments, free_port, wait_until
 from ..harness.ssh import HOST, SSHClient, make_key
 from .targets import Target, resident
 
@@ -46,8 +46,7 @@ def through_gateway(
         hub.start_server(USER)
         key = make_key(folder / "id")
         register_key(hub, USER, key)
-        status = hub.server_api("GET", USER, "jhssh/status").json
-        assert status["sshd"]["implementation"] == implementation, status
+        wait_until(lambda: sshd_of(hub) == implementation, 60, what=implementation)
         gateway = hub.gateway
         assert gateway is not None
         client = SSHClient(
@@ -74,6 +73,11 @@ def through_gateway(
         )
     finally:
         hub.stop()
+
+
+def sshd_of(hub: Hub) -> str:
+    """The one that the server has chosen; empty until it has."""
+    return str(hub.server_api("GET", USER, "jhssh/status").json["sshd"]["implementation"])
 
 
 def _server_pid(hub: Hub) -> int:

@@ -13,7 +13,7 @@ from ..harness.processes import wait_until
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T], what: str, timeout: float = 15.0) -> T:
+def wait_for(condition: Callable[[], T], what: str, timeout: float = 60.0) -> T:
     """The first true value of ``condition``; AssertionError naming ``what`` after ``timeout`` seconds."""
     return wait_until(condition, timeout, what=what, interval=0.02)
 

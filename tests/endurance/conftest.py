@@ -10,7 +10,7 @@ import pytest
 from ..conftest import HUB_VERSIONS, python_of, register_key
 from ..harness.gateway import GatewayProcess
 from ..harness.hub import ROOT, Hub
-from ..harness.processes import describe
+from ..harness.processes import describe, wait_until
 from ..harness.ssh import KeyPair, SSHClient
 
 CONFIG = f"""
@@ -110,9 +110,14 @@ def with_server(client: Callable[..., SSHClient], a_key: KeyPair) -> Callable[[H
         if not hub.running(user):
             hub.start_server(user)
         register_key(hub, user, a_key)
+        wait_until(lambda: sshd_state(hub, user) in ("running", "failed"), 60, what="sshd")  # later than the Hub's "ready"
         return client(hub, user, key=a_key, **keywords)
 
     return make
+
+
+def sshd_state(hub: Hub, user: str) -> str:
+    return str(hub.server_api("GET", user, "jhssh/status").json["sshd"]["state"])
 
 
 def spawns(hub: Hub, user: str, server: str = "") -> int:

@@ -60,7 +60,7 @@ def test_gateway_ends_with_a_hub_that_was_killed_and_the_next_gets_its_ports(
     gateway.start()
     done = client(hub, "alice", password=hub.token("alice")).run("echo again")
     assert (done.returncode, done.stdout) == (0, b"again\n"), done
-    assert hub.stop() == ""
+    assert hub.stop(patience=20) == ""
 
 
 def test_busy_ssh_port_is_told_and_taken_when_it_is_free(new_hub: Callable[..., Hub]) -> None:
@@ -76,7 +76,7 @@ def test_busy_ssh_port_is_told_and_taken_when_it_is_free(new_hub: Callable[..., 
         assert hub.answers()
     gateway.start()
     assert health(gateway)["http"] == "200"
-    assert hub.stop() == ""
+    assert hub.stop(patience=20) == ""
 
 
 def test_hub_lives_with_a_gateway_that_cannot_work(new_hub: Callable[..., Hub]) -> None:
@@ -88,7 +88,7 @@ def test_hub_lives_with_a_gateway_that_cannot_work(new_hub: Callable[..., Hub]) 
     assert "configuration" in unhealthy(gateway)["cause"]
     hub.start_server("alice")
     assert hub.answers()
-    assert hub.stop() == ""
+    assert hub.stop(patience=20) == ""
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_gateway_that_ends_tells_its_clients(
     user = "drained"
     with_server(moody6, user)
     gateway = another_gateway(moody6)
-    one = client_of(gateway, user, key=a_key)
+    one = client_of(gateway, user, password=moody6.token(user))
     with cat(one) as child:
         assert say(child, b"before") == b"before"
         stopped = one.popen("yes", stdin=subprocess.DEVNULL)  # never read: it must not hold up the end

@@ -110,15 +110,16 @@ def test_server_whose_policy_is_never_is_refused_with_the_page(moody: Hub, clien
 def test_pending_stop_is_waited_out(moody: Hub, client: Clients) -> None:
     user = "lingers-long"
     moody.start_server(user)
+    one = client(moody, user, password=moody.token(user))
     assert moody.api("DELETE", f"users/{user}/server").status in (202, 204)
-    done = client(moody, user, password=moody.token(user)).run("echo here")
+    done = one.run("echo here")
     assert (done.returncode, done.stdout) == (0, b"here\n"), done
     assert b"Your server is being stopped" in done.stderr
     assert spawns(moody, user) == 2
 
 
 def test_spawn_limit_is_waited_out(moody: Hub, client: Clients) -> None:
-    first, second = "slow-first", "second"
+    first, second = "slower-first", "second"
     moody.create_user(second)
     one = client(moody, second, password=moody.token(second))
     assert moody.request_start(first).status in (201, 202)
@@ -143,11 +144,11 @@ def test_named_server_is_started_if_it_exists_and_never_created(moody: Hub, clie
 
 
 def test_wait_is_bounded(moody: Hub, client_of: Clients, another_gateway: Callable[..., GatewayProcess]) -> None:
-    user = "slow-bound"
-    gateway = another_gateway(moody, "c.Gateway.start_timeout = 2\n")
+    user = "slower-bound"
+    gateway = another_gateway(moody, "c.Gateway.start_timeout = 6\n")
     done = client_of(gateway, user, password=moody.token(user)).run("echo here")
     assert (done.returncode, done.stdout) == (255, b"")
-    assert b"Your server was not ready after 2 seconds." in done.stderr
+    assert b"Your server was not ready after 6 seconds." in done.stderr
     wait_until(lambda: moody.running(user), 60, what="the spawn goes on all the same")
 
 

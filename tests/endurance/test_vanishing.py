@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from ..harness.hub import Hub
-from ..harness.processes import arguments, describe, end, marked, nothing_left, wait_until
+from ..harness.processes import arguments, describe, end, marked, nothing_left, sleeping, wait_until
 from ..harness.ssh import SSHClient
 
 pytestmark = pytest.mark.slow
@@ -52,6 +52,7 @@ def test_client_that_vanishes_leaves_nothing(moody6: Hub, with_server: With, ter
             child = one.popen("echo $SSH_AUTH_SOCK; (sleep 4001 & sleep 4002; true) | sleep 4003", options=options)
             [socket_path] = lines(child, 1)
             assert Path(socket_path).exists()
+            wait_until(lambda: {"4001", "4002", "4003"} <= sleeping(moody6.mark), what="all that is started there")
             child.kill()
             child.communicate()
         wait_until(lambda: not Path(socket_path).exists(), what="the agent's socket to go")

@@ -6,7 +6,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -40,6 +40,7 @@ class FakeGateway:
         self.connect: dict[str, Any] = {"host": "", "port": 22, "published": False, "host_keys": [], "tunnel": ""}
         self.servers: dict[str, dict[str, Any]] = {"": self.server("")}
         self.started: list[dict[str, Any]] = []
+        self._after_a_look: list[Callable[[], None]] = []
         self.start_fails = ""
         """the message of starts that fail"""
         self.health: tuple[int, Any] = (200, {"status": "ok"})
@@ -66,13 +67,18 @@ class FakeGateway:
         return token
 
     def me(self) -> dict[str, Any]:
-        return {
+        """What is pending has been seen so once; then it is over."""
+        told = {
             "user": self.user,
             "expires": self.expires,
             "separator": "+",
             "connect": self.connect,
-            "servers": [self.servers[name] for name in sorted(self.servers)],
+            "servers": [dict(self.servers[name]) for name in sorted(self.servers)],
         }
+        acts, self._after_a_look = self._after_a_look, []
+        for act in acts:
+            act()
+        return told
 
     # each answer is (status, body)
 
@@ -134,7 +140,7 @@ class FakeGateway:
         self.started.append(body)
         server = self.servers[body["server"]]
         server |= {"pending": "spawn", "message": "Pulling the image"}
-        threading.Timer(0.3, self._started, (server,)).start()
+        self._after_a_look.append(lambda: self._started(server))
         return 202, {"status": "accepted"}
 
     def _started(self, server: dict[str, Any]) -> None:
@@ -146,7 +152,7 @@ class FakeGateway:
     def stop(self, body: Any) -> tuple[int, Any]:
         server = self.servers[body["server"]]
         server.update(ready=False, ssh=None, pending="stop")
-        threading.Timer(0.3, server.update, kwargs={"pending": None}).start()
+        self._after_a_look.append(lambda: server.update(pending=None))
         return 202, {"status": "accepted"}
 
 

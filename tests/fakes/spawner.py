@@ -9,13 +9,13 @@ from typing import Any
 from jhssh_ext.hub.local_spawners import SSHSimpleLocalProcessSpawner
 
 SLOW = 6.0
-"""seconds that a ``slow-`` server takes more to start, and a ``lingers-`` server to stop"""
+"""seconds that a ``slow-`` server takes more to start; half of what ``slower-`` takes, and ``lingers-`` to stop"""
 PATIENCE = 4
 """start_timeout of a ``hangs-`` server, which never starts"""
 
 
 class MoodySpawner(SSHSimpleLocalProcessSpawner):
-    """raises-x, hangs-x, slow-x, lingers-x, never-x (SSH policy), clash-PORT (that port for sshd), embedded-x (asyncssh's sshd).
+    """raises-x, hangs-x, slow-x, slower-x, lingers-x, never-x (SSH policy), clash-PORT (sshd's), embedded-x (asyncssh's sshd).
 
     A heard-x server starts once somebody has been sent its progress. All others just start. Each start leaves a line
     ``SPAWN user/server`` in the Hub's log.
@@ -46,8 +46,8 @@ class MoodySpawner(SSHSimpleLocalProcessSpawner):
             raise RuntimeError("node 7 has no disk left")
         if self.mood == "hangs":
             await asyncio.Event().wait()
-        if self.mood == "slow":
-            await asyncio.sleep(SLOW)
+        if self.mood.startswith("slow"):
+            await asyncio.sleep(SLOW if self.mood == "slow" else 2 * SLOW)
         if self.mood == "heard":
             await self._heard.wait()
         return await super().start()
@@ -56,7 +56,7 @@ class MoodySpawner(SSHSimpleLocalProcessSpawner):
         self._heard.clear()
         await super().stop(now=now)
         if self.mood == "lingers":
-            await asyncio.sleep(SLOW)
+            await asyncio.sleep(2 * SLOW)
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         yield {"progress": 30, "message": f"Pulling the image of {self.user.name}"}

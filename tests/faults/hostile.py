@@ -74,6 +74,10 @@ class HostileServer:
         assert answer.status == 202, answer
         wait_until(lambda: len(self.events("http")) > before, what="the gateway to ask for the keys")
 
+    def push_until_fetched(self) -> None:
+        """Until the gateway has the keys."""
+        wait_until(lambda: self.push().json.get("status") == "fetched", 60, interval=0.5, what="the gateway to have the keys")
+
     def events(self, kind: str = "") -> list[dict[str, Any]]:
         file = self.folder / "events"
         lines = file.read_text().splitlines() if file.exists() else []

@@ -69,14 +69,15 @@ def test_a_removed_key_is_refused_at_the_next_connection(
     alice = client(any_hub, BOB, key=a_key, options=["BindAddress 127.0.7.2"])
     blob = quote(key.get_fingerprint(), safe="")
 
-    async def seconds_until(wanted: int) -> float:
+    async def until(wanted: int) -> None:
+        """The server looks each second. Without that the gateway would ask after two minutes (key_fresh_age)."""
         began = time.monotonic()
         while time.monotonic() - began < 30:
             connection = await raw_ssh.connect(port, "127.0.7.3")
             kind, _ = await connection.probe(BOB, key)
             connection.abort()
             if kind == wanted:
-                return time.monotonic() - began
+                return
         raise AssertionError("never")
 
     for _ in range(3):
@@ -89,10 +90,12 @@ def test_a_removed_key_is_refused_at_the_next_connection(
     store = any_hub.user_home(BOB) / ".ssh/jhssh_authorized_keys"
     before = store.read_text()
     store.write_text(before + a_key.public + "\n")
-    assert asyncio.run(seconds_until(raw_ssh.KEY_OK)) < 5
-    assert works(alice, BOB)
-    store.write_text(before)
-    assert asyncio.run(seconds_until(raw_ssh.FAILURE)) < 5
+    try:
+        asyncio.run(until(raw_ssh.KEY_OK))
+        assert works(alice, BOB)
+    finally:
+        store.write_text(before)
+    asyncio.run(until(raw_ssh.FAILURE))
     assert alice.run("true").returncode == 255
     assert works(bob, BOB)
 

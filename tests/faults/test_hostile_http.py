@@ -14,7 +14,7 @@ from jhssh_ext.identifiers import AUDIENCE, PRINCIPAL, opaque_id
 from jhssh_ext.signed_http import SCHEME, sign_request
 
 from ..harness.hub import Hub, request
-from ..harness.processes import memory
+from ..harness.processes import memory, wait_until
 from ..harness.ssh import KeyPair, SSHClient, make_key
 from . import raw_ssh
 from .conftest import works
@@ -85,7 +85,7 @@ def test_no_lie_about_keys_counts_and_nothing_of_anyone_is_sent(
             alice.push_and_wait()
             kind, seconds = probed(any_hub, user, a_key, f"127.0.1.{number}")
             assert kind == raw_ssh.FAILURE, mode
-            assert seconds < 2.5, (mode, seconds)  # on a busy machine it takes a floor more; its server would hold it for ten
+            assert seconds < 8, (mode, seconds)  # on a busy machine it takes some floors more; its server would hold it for ten
         assert works(bob, BOB)
     finally:
         listener.shutdown(socket.SHUT_RDWR)  # close() alone does not wake who waits in accept()
@@ -95,7 +95,7 @@ def test_no_lie_about_keys_counts_and_nothing_of_anyone_is_sent(
     assert memory(any_hub.gateway.pid) - before < 32 << 20
 
     alice.http("keys")
-    alice.push_and_wait()
+    alice.push_until_fetched()
     assert probed(any_hub, user, a_key, "127.0.1.9")[0] == raw_ssh.KEY_OK
     # That a hostile server lists bob's key lets bob into that server, which is its owner's own affair, and into no other.
     done = client(any_hub, user, key=bobs_key).run("x")
@@ -172,8 +172,13 @@ def test_a_server_that_hangs_is_not_told_from_a_user_that_is_none(
     alice.http("never")
     alice.start()
     stranger = make_key(tmp_path_factory.mktemp("stranger") / "id")
-    kind, hanging = probed(any_hub, user, stranger, "127.0.2.1")
-    kind_of_nobody, nobody = probed(any_hub, "faults-nobody", stranger, "127.0.2.2")
-    assert (kind, kind_of_nobody) == (raw_ssh.FAILURE, raw_ssh.FAILURE)
-    assert alice.events("http")
+
+    def quickest(user: str, net: int) -> float:
+        """Of some: a busy machine makes a few late, what tells them apart would all."""
+        found = [probed(any_hub, user, stranger, f"127.0.{net}.{number}") for number in range(1, 7)]
+        assert {kind for kind, _ in found} == {raw_ssh.FAILURE}
+        return min(seconds for _, seconds in found)
+
+    hanging, nobody = quickest(user, 2), quickest("faults-nobody", 3)
+    wait_until(lambda: alice.events("http"), what="the gateway to ask for the keys")
     assert abs(hanging - nobody) < 0.3, (hanging, nobody)

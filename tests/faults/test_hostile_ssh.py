@@ -31,7 +31,7 @@ def owner(any_hub: Hub, hostile: Callable[..., HostileServer], a_key: KeyPair) -
     server = hostile(any_hub, USER)
     server.lists(a_key)
     server.start()
-    server.push_and_wait()
+    server.push_until_fetched()
     return server
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from playwright.sync_api import Page
 
 from .hub import Hub
+from .processes import wait_until
 
 COMMAND = [sys.executable, str(Path(__file__).parents[1] / "fakes/evil_server.py")]
 
@@ -58,7 +59,9 @@ FRAMES = """async url => {
 
 OPENED = """async url => {
   const opened = window.open(url, "_blank");
-  await new Promise(done => setTimeout(done, 4000));
+  const left = () => { try { return opened.location.href !== "about:blank"; } catch { return true; } };
+  for (let tries = 0; tries < 600 && !left(); tries++) await new Promise(done => setTimeout(done, 100));
+  await new Promise(done => setTimeout(done, 1000));
   let inside = "";
   try { inside = opened.document.documentElement.outerHTML; } catch (error) { inside = "refused: " + error.name; }
   try { opened.document.forms[0].submit(); } catch {}
@@ -112,11 +115,15 @@ def come_between(page: Page, evil: str, **how: str) -> None:
     assert page.evaluate(REGISTER, f"/user/bob/worker.js?{urlencode(how)}") == [f"{origin}/", True], "or the test shows nothing"
 
 
-def taken(page: Page, evil: str) -> list[list[str]]:
-    """What the worker kept: method, status, what was sent, what was answered."""
-    page.goto(evil)
-    found: list[list[str]] = page.evaluate(TAKEN)
-    return found
+def taken(page: Page, evil: str, *, read: bool = False) -> list[list[str]]:
+    """What the worker kept: method, status, what was sent, what was answered. ``read``: of a GET at least, however late it is."""
+
+    def kept() -> list[list[str]]:
+        page.goto(evil)
+        found: list[list[str]] = page.evaluate(TAKEN)
+        return found if found and (not read or ["GET", 200] in [each[:2] for each in found]) else []
+
+    return wait_until(kept, interval=0.5, what="the worker") if read else kept()
 
 
 def holds_secrets(text: str, *more: str) -> bool:

@@ -6,6 +6,7 @@ Processes are found by a mark in their environment, which children inherit even 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import signal
@@ -23,6 +24,11 @@ MARK = "JHTEST_MARK"
 RUN = os.environ.setdefault("JHTEST_RUN", secrets.token_hex(8))
 """what all marks of a run begin with, those of its workers (pytest-xdist) too"""
 
+# Below those that Linux gives away by itself (ip(7), ip_local_port_range); a range for each of two workers (pytest-xdist).
+_FIRST_PORT = 10_000 + 10_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 2)
+_ports = itertools.cycle(range(_FIRST_PORT, _FIRST_PORT + 10_000))
+next(itertools.islice(_ports, secrets.randbelow(10_000), None))  # two runs on a machine
+
 T = TypeVar("T")
 
 
@@ -31,10 +37,12 @@ def new_mark() -> str:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that was free a moment ago, and that nobody gets who leaves the choice to the kernel."""
+    for port in _ports:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def listening(port: int, host: str = "127.0.0.1") -> bool:
@@ -79,9 +87,13 @@ def sleeping(mark: str) -> set[str]:
 
 
 def descendants(pid: int) -> list[psutil.Process]:
+    found = []
     with contextlib.suppress(psutil.Error):
-        return [p for p in psutil.Process(pid).children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
-    return []
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+    return found
 
 
 def describe(processes: Iterable[psutil.Process]) -> str:
@@ -138,7 +150,7 @@ def tail(path: Path, lines: int = 60) -> str:
 
 
 @contextlib.contextmanager
-def nothing_left(mark: str, timeout: float = 10.0) -> Iterator[None]:
+def nothing_left(mark: str, timeout: float = 30.0) -> Iterator[None]:
     """Asserts that the processes with ``mark`` are, ``timeout`` seconds after the block at the latest, those from before it."""
     before = {p.pid for p in marked(mark)}
     yield

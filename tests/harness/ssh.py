@@ -89,7 +89,7 @@ class SSHClient:
             "IdentitiesOnly yes",
             "IdentityAgent none",
             "ControlMaster no",
-            "ConnectTimeout 20",
+            "ConnectTimeout 60",
             "LogLevel INFO",
         ]
         lines.append(f"IdentityFile {_quoted(str(key.private))}" if key else "IdentityFile none")

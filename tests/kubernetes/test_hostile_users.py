@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ..conformance.targets import keygen
+from ..harness.processes import wait_until
 from ..harness.ssh import SSHClient
 from .cluster import Pod
 from .conftest import Cluster
@@ -100,6 +101,7 @@ def test_a_replaced_agent_gets_no_more_than_the_session(cluster: Cluster, ssh: C
     pod = cluster.server("liar")
     client = ssh("liar")
     assert client.run("true").returncode == 0
+    wait_until(lambda: len(pod.find("agent.py")) == 2, what="the end of the session")
     pod.kill(*pod.find("agent.py"))
     liar = (
         "import socket, os, threading\n"

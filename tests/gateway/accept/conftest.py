@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import asyncssh
+import pytest
 import pytest_asyncio
 
 from jhssh_ext.errors import HubUnavailable, JHSSHError
@@ -209,7 +210,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     registered = RegisteredKeys([UserServerKeys(cache)])
     sessions = Sessions(database, poll=0.05)
     services = Services(
-        rules=Rules(max_auth_tries=4, failure_floor=FLOOR, known_key_wait=5),
+        rules=Rules(max_auth_tries=4, failure_floor=5, known_key_wait=60),
         limits=ConnectionLimits(unauthenticated=8, unauthenticated_per_address=6, per_user=3),
         failures=FailureBudget(burst=20, per_minute=0),
         authentication=Authentication(hub, registered, separator="+", allow_shared_servers=False),  # type: ignore[arg-type]
@@ -220,7 +221,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
         log=logging.getLogger("test"),
     )
     loop = asyncio.get_running_loop()
-    options = await make_options(server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")], login_timeout=20)
+    options = await make_options(server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")], login_timeout=60)
     listener = await loop.create_server(lambda: ClientConnection(loop, options, services), "127.0.0.1", 0)
     key = asyncssh.generate_private_key("ssh-ed25519")
     made = Door(listener.sockets[0].getsockname()[1], hub, starter, services, record, fetches, keys, key, activity.data, options)
@@ -234,3 +235,9 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     await database.close()
     user_server.close()
     await user_server.wait_closed()
+
+
+@pytest.fixture
+def hasty(door: Door) -> None:
+    """Refusals take FLOOR, and not what a key may take on a busy machine until it is fetched."""
+    door.services.rules = replace(door.services.rules, failure_floor=FLOOR)

@@ -157,6 +157,7 @@ async def test_denied(browser: Browser) -> None:
     await until_gone(browser)
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_the_keys_that_a_client_offers_are_shown(browser: Browser) -> None:
     terminal = Terminal()
     connecting = await browser.connect("alice", terminal, client_keys=[browser.door.key])
@@ -259,6 +260,7 @@ async def test_answers_sent_again_and_again_while_it_waits_change_nothing(browse
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hasty")
 async def test_too_many_requests_are_refused_after_the_floor_and_the_client_is_told(browser: Browser) -> None:
     tasks = [await browser.connect("alice", Terminal()) for _ in range(3)]
     began = asyncio.get_running_loop().time()

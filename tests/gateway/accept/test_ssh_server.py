@@ -58,6 +58,7 @@ async def test_a_token_opens_its_owners_server(door: Door) -> None:
         alices_token("access:servers", name="alice", kind="service"),
     ],
 )
+@pytest.mark.usefixtures("hasty")
 async def test_a_token_of_another_or_with_too_few_scopes_is_refused(door: Door, token: TokenModel) -> None:
     door.hub.tokens[TOKEN] = token
     with pytest.raises(asyncssh.PermissionDenied):
@@ -79,6 +80,7 @@ async def _refusal(door: Door, user: str, **keywords: object) -> tuple[str, floa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hasty")
 async def test_unknown_user_wrong_key_and_wrong_token_get_the_same_answer_after_the_same_floor(door: Door) -> None:
     door.register(ALICE, asyncssh.generate_private_key("ssh-ed25519"))
     answers = [
@@ -94,12 +96,14 @@ async def test_unknown_user_wrong_key_and_wrong_token_get_the_same_answer_after_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hasty")
 async def test_what_cannot_be_a_token_is_not_shown_to_the_hub(door: Door) -> None:
     for password in ("my secret phrase", "ünïcode-password-x", "x" * 600, "short"):
         await _refusal(door, "alice", password=password)
     assert "identify" not in door.hub.asked
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_key_of_one_user_never_opens_anothers_server(door: Door) -> None:
     door.register(ALICE, door.key)
     async with await door.connect("alice", client_keys=[door.key]):
@@ -109,6 +113,7 @@ async def test_a_key_of_one_user_never_opens_anothers_server(door: Door) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hasty")
 async def test_a_name_that_may_mean_two_servers_is_refused(door: Door) -> None:
     door.register(UserServer("carol", "gpu"), door.key)
     door.hub.tokens[TOKEN] = TokenModel("carol", "user", frozenset({"access:servers!user=carol", "servers!user=carol"}))
@@ -156,6 +161,7 @@ def _request(user: str, method: bytes, *fields: bytes) -> bytes:
     return String(user) + String(b"ssh-connection") + String(method) + b"".join(fields)
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_second_user_name_ends_the_connection(door: Door) -> None:
     door.hub.tokens[TOKEN] = alices_token()
     connection, answers = await _raw(door, "mallory")
@@ -187,6 +193,7 @@ async def test_a_flood_of_requests_without_waiting_is_cut(door: Door) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hasty")
 async def test_tries_on_one_connection_are_bounded(door: Door) -> None:
     connection, answers = await _raw(door, "alice")
     got = []
@@ -210,6 +217,7 @@ async def test_a_public_key_alone_starts_nothing_and_asks_once(door: Door) -> No
     assert door.hub.asked == []
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_known_public_key_with_a_wrong_signature_is_refused(door: Door) -> None:
     door.register(ALICE, door.key)
     connection, answers = await _raw(door, "alice")
@@ -279,6 +287,7 @@ async def test_keys_that_were_not_added_on_the_page_are_told_of_at_a_login(door:
     assert keys.asked == [("announce", "alice", fingerprint), ("used", "alice", fingerprint)], "by when it was used before"
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_key_of_an_earlier_spawn_is_read_anew_before_it_counts(door: Door) -> None:
     """The server was started by this login, or in the browser; or the very user was made anew."""
     door.register(ALICE, door.key)
@@ -314,6 +323,7 @@ async def test_a_hub_that_is_down_is_told_apart_from_a_refusal_after_the_proof_o
         await door.connect("alice", client_keys=[door.key])
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_known_key_that_cannot_be_confirmed_is_told_why_and_a_strange_one_is_not(door: Door) -> None:
     door.register(ALICE, door.key)
     async with await door.connect("alice", client_keys=[door.key]):
@@ -352,6 +362,7 @@ async def test_connections_of_a_user_are_bounded(door: Door) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hasty")
 async def test_an_address_that_fails_too_often_is_refused_without_asking(door: Door) -> None:
     while door.services.failures.spend("127.0.0.1"):
         pass
@@ -385,6 +396,7 @@ async def test_shutting_down_tells_the_clients_why(door: Door) -> None:
 
 
 @pytest.mark.parametrize("name", ["ali\xadce", "\uff41lice"])
+@pytest.mark.usefixtures("hasty")
 async def test_a_name_is_taken_as_it_was_sent(door: Door, name: str) -> None:
     """saslprep (RFC 4013) makes alice of both, which is another user."""
     door.hub.tokens[TOKEN] = alices_token("access:servers")
@@ -395,6 +407,7 @@ async def test_a_name_is_taken_as_it_was_sent(door: Door, name: str) -> None:
     connection.abort()
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_key_accepted_for_one_meaning_of_a_name_does_not_open_the_other(door: Door) -> None:
     gpu, whole = UserServer("carol", "gpu"), UserServer("carol+gpu")
     cache = door.services.entry._keys

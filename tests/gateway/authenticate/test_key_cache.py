@@ -51,11 +51,11 @@ class Stores:
 
 
 async def settle(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.002)
-    raise AssertionError("it did not come to that")
+    async def poll() -> None:
+        while not condition():
+            await asyncio.sleep(0.002)
+
+    await asyncio.wait_for(poll(), 30)
 
 
 FRESH, MIDDLE, OLD = 119.0, 121.0, 901.0

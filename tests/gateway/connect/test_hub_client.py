@@ -26,7 +26,7 @@ NOT_FOUND = {"status": 404, "message": "Not Found"}
 
 
 @asynccontextmanager
-async def hub(answer: Answer | dict[str, bytes]) -> AsyncIterator[tuple[HubClient, FakeServer]]:
+async def hub(answer: Answer | dict[str, bytes], timeout: float = 30) -> AsyncIterator[tuple[HubClient, FakeServer]]:
     """A fake Hub; a mapping answers by "METHOD path"."""
 
     async def by_path(request: Request, writer: asyncio.StreamWriter) -> None:
@@ -34,9 +34,8 @@ async def hub(answer: Answer | dict[str, bytes]) -> AsyncIterator[tuple[HubClien
         writer.write(answer[f"{request.method} {request.path}"])
 
     async with http_server(by_path if isinstance(answer, dict) else answer) as server:
-        client = HubClient(
-            server.url + "/hub/api/", "our-token", connect_timeout=1, request_timeout=1, start_timeout=1, progress_timeout=1
-        )
+        names = ("connect_timeout", "request_timeout", "start_timeout", "progress_timeout")
+        client = HubClient(server.url + "/hub/api/", "our-token", **dict.fromkeys(names, timeout))
         try:
             yield client, server
         finally:
@@ -315,7 +314,7 @@ BROKEN: dict[str, Answer] = {
 @pytest.mark.asyncio
 @pytest.mark.slow
 async def test_progress_that_breaks_off_is_unavailable(what: str) -> None:
-    async with hub(BROKEN[what]) as (client, _):
+    async with hub(BROKEN[what], timeout=1) as (client, _):
         with pytest.raises(HubUnavailable):
             await collected(client)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -38,17 +38,22 @@ class Obedient(SimpleLocalProcessSpawner):
         with open({starts!r}, "a") as file:
             file.write(json.dumps([self.user.name, self.name, self.user_options]) + "\\n")
         await asyncio.sleep(self.user_options.get("delay", 0))
+        await self.wait_for_file("until")
         if "fail" in self.user_options:
             raise RuntimeError(self.user_options["fail"])
         return await super().start()
 
     async def stop(self, now=False):
-        await asyncio.sleep(self.user_options.get("stop_delay", 0))
+        await self.wait_for_file("stop_until")
         await super().stop(now)
+
+    async def wait_for_file(self, option):
+        path = self.user_options.get(option)
+        while path and not os.path.exists(path):
+            await asyncio.sleep(0.05)
 
     async def progress(self):
         yield {{"progress": 20, "message": "Pulling the image"}}
-        await asyncio.sleep(0.1)  # well within the quickest spawn
         yield {{"progress": 40, "message": "Creating\\x1b[2J the container"}}
 
     def get_state(self):
@@ -125,6 +130,14 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     assert hub.processes() == []
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async def poll() -> None:
+        while not condition():
+            await asyncio.sleep(0.05)
+
+    await asyncio.wait_for(poll(), 60)
+
+
 async def login(starter: ServerStarter, target: UserServer, *, may_start: bool = True) -> tuple[ServerState, bool, list[str]]:
     told: list[str] = []
     state, started = await starter.running(target, may_start=may_start, on_progress=told.append)
@@ -176,21 +189,26 @@ async def test_named_servers_that_exist_are_started_and_others_never_made(site: 
         assert not site.hub.running("named")
 
 
-@pytest.mark.parametrize("delay", [1.0, 3.5])
+@pytest.mark.parametrize("delay", [0.0, 3.5])
 @pytest.mark.asyncio
-async def test_two_at_once_start_it_once_and_both_see_the_progress(site: Site, delay: float) -> None:
-    """Within the Hub's slow_spawn_timeout, and beyond."""
-    user = f"twice-{delay}"
-    site.user(user)
-    site.hub.request_start(user, options={"delay": delay})
-    site.hub.stop_server(user)
+async def test_two_at_once_start_it_once_and_both_see_the_progress(site: Site, delay: float, tmp_path: Path) -> None:
+    """Within the Hub's slow_spawn_timeout, if the machine is quick enough, and beyond."""
+    user, proceed = f"twice-{delay}", tmp_path / "proceed"
+    proceed.touch()
+    site.options(user, {"until": str(proceed)})
+    proceed.unlink()
+    told: list[list[str]] = [[], [], []]
     async with site.starter() as starter, site.starter() as other:
-        found = await asyncio.gather(*(login(made, UserServer(user)) for made in (starter, starter, other)))
-        assert [(state, started) for state, started, _ in found] == [(STATE, True)] * 3
+        starts = [
+            asyncio.create_task(made.running(UserServer(user), may_start=True, on_progress=lines.append))
+            for made, lines in zip((starter, starter, other), told, strict=True)
+        ]
+        wanted = {"Pulling the image", "Creating [2J the container"}
+        await until(lambda: all(wanted <= set(lines) for lines in told))
+        await asyncio.sleep(delay)
+        proceed.touch()
+        assert await asyncio.gather(*starts) == [(STATE, True)] * 3
         assert len(site.starts(user)) == 2
-        for _, _, told in found:
-            assert "Pulling the image" in told
-            assert "Creating [2J the container" in told
 
 
 @pytest.mark.parametrize("delay", [0, 3])
@@ -208,28 +226,33 @@ async def test_a_spawn_that_fails_ends_with_the_hubs_words_each_time(site: Site,
 
 
 @pytest.mark.asyncio
-async def test_spawn_limits_are_waited_out(site: Site) -> None:
+async def test_spawn_limits_are_waited_out(site: Site, tmp_path: Path) -> None:
     for user in ("limit-1", "limit-2", "limit-3"):
         site.user(user)
+    proceed = tmp_path / "proceed"
+    told: list[str] = []
     async with site.starter() as starter:
         for user in ("limit-1", "limit-2"):
-            await asyncio.to_thread(site.hub.request_start, user, "", {"delay": 6})
-        _, started, told = await login(starter, UserServer("limit-3"))
-        assert started
-        assert any(message.startswith("Too many users trying to log in") for message in told)
+            await asyncio.to_thread(site.hub.request_start, user, "", {"until": str(proceed)})
+        waiting = asyncio.create_task(starter.running(UserServer("limit-3"), may_start=True, on_progress=told.append))
+        await until(lambda: any(message.startswith("Too many users trying to log in") for message in told))
+        proceed.touch()
+        assert (await waiting)[1]
         assert len(site.starts("limit-3")) == 1
 
 
 @pytest.mark.asyncio
-async def test_a_server_that_is_being_stopped_is_waited_for(site: Site) -> None:
+async def test_a_server_that_is_being_stopped_is_waited_for(site: Site, tmp_path: Path) -> None:
+    proceed = tmp_path / "proceed"
+    told: list[str] = []
     site.user("stopping")
-    site.hub.start_server("stopping", "", {"stop_delay": 2})
-    answer = site.hub.api("DELETE", "users/stopping/server")
-    assert answer.status in (202, 204)
+    site.hub.start_server("stopping", "", {"stop_until": str(proceed)})
+    assert site.hub.api("DELETE", "users/stopping/server").status == 202
     async with site.starter() as starter:
-        state, started, told = await login(starter, UserServer("stopping"))
-        assert (state, started) == (STATE, True)
-        assert told[0] == "Your server is being stopped: waiting until it can be started again."
+        waiting = asyncio.create_task(starter.running(UserServer("stopping"), may_start=True, on_progress=told.append))
+        await until(lambda: told == ["Your server is being stopped: waiting until it can be started again."])
+        proceed.touch()
+        assert await waiting == (STATE, True)
 
 
 @pytest.mark.asyncio
@@ -253,7 +276,7 @@ async def test_a_start_with_options_of_its_own_and_a_stop(site: Site) -> None:
         assert (state, started) == (STATE, True)
         assert site.starts(target.user)[-1] == {"enable_ssh": True, "profile": "big", "delay": 0}
         assert await client.stop(target) == ""
-        for _ in range(100):
+        for _ in range(600):
             user = await client.user(target.user)
             assert user is not None
             assert user.servers["gpu"].url.endswith("/user/own%20options/gpu/")
@@ -271,20 +294,22 @@ async def test_a_start_with_options_of_its_own_and_a_stop(site: Site) -> None:
 
 
 @pytest.mark.asyncio
-async def test_answers_of_the_hub_to_a_start_are_told_apart(site: Site) -> None:
-    target = UserServer("answers")
+async def test_answers_of_the_hub_to_a_start_are_told_apart(site: Site, tmp_path: Path) -> None:
+    target, start, stop = UserServer("answers"), tmp_path / "start", tmp_path / "stop"
     site.user(target.user)
     async with site.client() as client:
         assert await client.major_version() == site.hub.version[0]
         # On a busy machine even a start without delay takes longer than slow_spawn_timeout.
-        assert (await client.start(target, {"stop_delay": 3})).kind in ("ready", "pending")
+        assert (await client.start(target, {"stop_until": str(stop)})).kind in ("ready", "pending")
         site.hub.start_server(target.user)
         assert (await client.start(target, {})).kind == "already"
         site.hub.api("DELETE", "users/answers/server")
         assert (await client.start(target, {})).kind == "busy"
+        stop.touch()
         site.hub.stop_server(target.user)
-        assert (await client.start(target, {"delay": 4})).kind == "pending"
+        assert (await client.start(target, {"until": str(start)})).kind == "pending"
         assert (await client.start(target, {})).kind == "pending"
+        start.touch()
         with pytest.raises(KeyUnknown):
             await client.start(UserServer("nobody at all"), {})
 

@@ -248,6 +248,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(monkeypatch: pytes
     async with hostile(never) as there:
         with pytest.raises(OSError, match="Timeout"):
             await open_tunnel(there, TARGET, ping_interval=30)
+    monkeypatch.setattr(server_tunnel, "HANDSHAKE_TIMEOUT", 30.0)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         with pytest.raises(ConnectionRefusedError):

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,9 +34,10 @@ class Rebuild(KeyRebuild):
         return Report(users=len(users), servers=2, fetched=2)
 
 
-def printing(text: str, status: int = 0) -> list[str]:
-    """A command that takes the place of ``jhssh-gateway refresh``."""
-    return [sys.executable, "-c", f"import sys; sys.stdout.write({text!r}); sys.exit({status})"]
+def printing(text: str, status: int = 0, *, after: Path | None = None) -> list[str]:
+    """A command that takes the place of ``jhssh-gateway refresh``, and ends once the file ``after`` is there."""
+    wait = f"while not os.path.exists({str(after)!r}): time.sleep(0.05)\n" if after else ""
+    return [sys.executable, "-c", f"import os, sys, time\n{wait}sys.stdout.write({text!r}); sys.exit({status})"]
 
 
 async def until_done(refresh: KeyRefresh) -> None:
@@ -44,9 +46,9 @@ async def until_done(refresh: KeyRefresh) -> None:
 
 
 @pytest.mark.asyncio
-async def test_admins_refresh_users_and_all() -> None:
-    rebuild = Rebuild()
-    refresh = KeyRefresh(rebuild, printing('{"users": 5}'))
+async def test_admins_refresh_users_and_all(tmp_path: Path) -> None:
+    rebuild, proceed = Rebuild(), tmp_path / "proceed"
+    refresh = KeyRefresh(rebuild, printing('{"users": 5}', after=proceed))
     async with site(refresh=refresh) as web:
         web.hub.tokens["admin"] = TokenModel("admin", "user", frozenset({"admin:servers"}))
 
@@ -59,6 +61,7 @@ async def test_admins_refresh_users_and_all() -> None:
         assert rebuild.asked == [(["alice", "bob"], True)]
         assert await post({"full": True}) == (202, {"status": "accepted"})
         assert (await post({}))[0] == 429
+        proceed.touch()
         await until_done(refresh)
         answer = await web.fetch(PATH, Authorization="token admin")
         assert json.loads(answer.body) == {"running": False, "last": {"users": 5}}
