@@ -224,11 +224,9 @@ class Hub:
         if self.process is None:
             return None
         if self.process.poll() is None:
-            try:
-                if self._ask_to_shut_down(servers):
+            if self._ask_to_shut_down(servers):
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     self.process.wait(40)
-            except subprocess.TimeoutExpired:
-                pass
             stop_child(self.process)
         status = self.process.wait()
         self.process = None
