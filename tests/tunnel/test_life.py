@@ -27,12 +27,11 @@ pytestmark = pytest.mark.slow
 USER = "tunnel-alice"
 IDLE = 6.0
 PINGS = 0.5
-WITH_PINGS = f"""
-import sys
-from jhssh_ext.client import websocket_stdio
-websocket_stdio.MISSED_PINGS = 100  # a machine that is busy for a second or two is no lost connection
-websocket_stdio.run(sys.argv[1], ping_interval={PINGS})
-"""
+# A machine that is busy for a second or two is no lost connection.
+WITH_PINGS = (
+    "import sys; from jhssh_ext.client import websocket_stdio as program; program.MISSED_PINGS = 100; "
+    f"program.run(sys.argv[1], ping_interval={PINGS})"
+)
 
 
 @pytest.fixture(scope="module")
