@@ -25,9 +25,13 @@ from .client_authentication import ClientAuthentication
 from .disconnection import disconnect_error, for_client
 from .services import Services
 
-MSG_KEXINIT, MSG_USERAUTH_REQUEST = 20, 50
+MSG_IGNORE, MSG_KEXINIT, MSG_USERAUTH_REQUEST = 2, 20, 50
 APPROVAL_SLACK = 5.0
 """seconds after an approval's end in which the connection learns of it; then it is ended here"""
+
+
+LONGEST_SILENCE = 5.0
+"""seconds in which a client that waits for a person or for a server hears nothing"""
 
 
 class _Methods(asyncssh.SSHServer):
@@ -54,6 +58,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         self._authentication: ClientAuthentication
         """from connection_made() on"""
         self._approval_timer: asyncio.TimerHandle | None = None
+        self._silence_timer: asyncio.TimerHandle | None = None
         super().__init__(loop, options)
 
     # its life
@@ -80,6 +85,8 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
     def _cleanup(self, exc: Exception | None) -> None:
         self._leave_unauthenticated()
         self._end_authentication()
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
         if self._user_counted is not None:
             self._services.limits.leave_user(self._user_counted)
             self._user_counted = None
@@ -145,6 +152,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         if challenge is None:
             return False
         self._cancel_login_timer()  # a person has more time than a program
+        self._break_silence()
         self._approval_timer = self._loop.call_later(
             self._authentication.approval_timeout + APPROVAL_SLACK,
             self.end,
@@ -170,6 +178,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         if login is None:
             raise asyncssh.PermissionDenied("no proof")
         self._cancel_login_timer()  # from here the start of the server and the connection to it have bounds of their own
+        self._break_silence()
         self._leave_unauthenticated()
         self._end_authentication()
         try:
@@ -226,6 +235,17 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         for key in announced:
             how = "added by the jhssh command" if key.source == "client" else "remembered in the browser"
             self._show(f"The key {key.fingerprint} was {how}. Remove it on the SSH page of the hub if that was not you.")
+
+    def _break_silence(self) -> None:
+        """Says nothing (RFC 4253, section 11.2), again and again until the login is over.
+
+        OpenSSH's client counts the silence of a login too (ssh_config(5), ServerAliveInterval), and gives up.
+        """
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+        if self._transport is not None and not self._auth_complete:
+            self.send_packet(MSG_IGNORE, String(b""))
+            self._silence_timer = self._loop.call_later(LONGEST_SILENCE, self._break_silence)
 
     def _make_relay(self, login: Login, server: UpstreamConnection) -> Relay:
         return Relay(

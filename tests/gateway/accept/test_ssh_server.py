@@ -6,6 +6,7 @@ import asyncio
 import base64
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import asyncssh
@@ -14,7 +15,7 @@ from asyncssh.connection import SSHClientConnection
 from asyncssh.packet import Boolean, String
 
 from jhssh_ext.errors import SpawnFailed, SSHNotEnabled
-from jhssh_ext.gateway.accept import signatures
+from jhssh_ext.gateway.accept import signatures, ssh_server
 from jhssh_ext.gateway.authenticate.user_keys import PageKey, UserKeys
 from jhssh_ext.gateway.connect.hub_models import TokenModel
 from jhssh_ext.login_names import UserServer
@@ -38,6 +39,33 @@ async def test_a_registered_key_opens_its_server(door: Door) -> None:
     assert (login.target, login.method, login.address) == (ALICE, "publickey", "127.0.0.1")
     assert login.fingerprint == door.key.get_fingerprint()
     assert sum(door.data) > 0
+
+
+@pytest.mark.slow
+async def test_a_client_that_gives_up_on_silence_waits_for_a_slow_start(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSH's counts ServerAliveInterval during the login too, and ``jhssh config`` sets it."""
+    monkeypatch.setattr(ssh_server, "LONGEST_SILENCE", 0.5)
+    door.register(ALICE, door.key)
+    door.starter.gate.clear()
+    door.key.write_private_key(tmp_path / "id")
+    (tmp_path / "id").chmod(0o600)
+    options = [
+        *("-F", "none", "-p", str(door.port), "-i", str(tmp_path / "id")),
+        *("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path / 'known_hosts'}"),
+        *("-o", "ServerAliveInterval=2", "-o", "ServerAliveCountMax=2"),
+    ]
+    client = await asyncio.create_subprocess_exec(
+        *("ssh", *options, "alice@127.0.0.1", "hello"),
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    answer = asyncio.create_task(client.communicate())
+    await asyncio.wait_for(door.starter.waiting.wait(), 30)
+    await asyncio.wait([answer], timeout=7)
+    door.starter.gate.set()
+    out, err = await asyncio.wait_for(answer, 30)
+    assert (out, client.returncode) == (b"ran hello\n", 3), err
 
 
 async def test_a_token_opens_its_owners_server(door: Door) -> None:
