@@ -152,7 +152,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         if challenge is None:
             return False
         self._cancel_login_timer()  # a person has more time than a program
-        self._break_silence()
+        self._let_wait()
         self._approval_timer = self._loop.call_later(
             self._authentication.approval_timeout + APPROVAL_SLACK,
             self.end,
@@ -178,7 +178,7 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
         if login is None:
             raise asyncssh.PermissionDenied("no proof")
         self._cancel_login_timer()  # from here the start of the server and the connection to it have bounds of their own
-        self._break_silence()
+        self._let_wait()
         self._leave_unauthenticated()
         self._end_authentication()
         try:
@@ -236,16 +236,17 @@ class ClientConnection(Endpoint, asyncssh.SSHServerConnection):
             how = "added by the jhssh command" if key.source == "client" else "remembered in the browser"
             self._show(f"The key {key.fingerprint} was {how}. Remove it on the SSH page of the hub if that was not you.")
 
-    def _break_silence(self) -> None:
-        """Says nothing (RFC 4253, section 11.2), again and again until the login is over.
-
-        OpenSSH's client counts the silence of a login too (ssh_config(5), ServerAliveInterval), and gives up.
-        """
+    def _let_wait(self) -> None:
+        """From here on the login may take long: OpenSSH's client counts its silence too (ssh_config(5), ServerAliveInterval)."""
         if self._silence_timer is not None:
             self._silence_timer.cancel()
+        self._silence_timer = self._loop.call_later(LONGEST_SILENCE, self._break_silence)
+
+    def _break_silence(self) -> None:
+        """With a message that says nothing (RFC 4253, section 11.2)."""
         if self._transport is not None and not self._auth_complete:
             self.send_packet(MSG_IGNORE, String(b""))
-            self._silence_timer = self._loop.call_later(LONGEST_SILENCE, self._break_silence)
+            self._let_wait()
 
     def _make_relay(self, login: Login, server: UpstreamConnection) -> Relay:
         return Relay(
