@@ -79,13 +79,16 @@ def test_no_lie_about_keys_counts_and_nothing_of_anyone_is_sent(
         "audience": opaque_id(AUDIENCE, hub_id, BOB, ""),
     }
     before = memory(any_hub.gateway.pid)
+    taken: list[float] = []
     try:
         for number, mode in enumerate(MODES, 10):
             alice.http(mode, **settings)
             alice.push_and_wait()
             kind, seconds = probed(any_hub, user, a_key, f"127.0.1.{number}")
             assert kind == raw_ssh.FAILURE, mode
+            taken.append(seconds)
             assert seconds < 8, (mode, seconds)  # on a busy machine it takes some floors more; its server would hold it for ten
+        assert sorted(taken)[len(taken) // 2] < 2.5, taken
         assert works(bob, BOB)
     finally:
         listener.shutdown(socket.SHUT_RDWR)  # close() alone does not wake who waits in accept()
