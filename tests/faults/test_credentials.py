@@ -69,15 +69,14 @@ def test_a_removed_key_is_refused_at_the_next_connection(
     alice = client(any_hub, BOB, key=a_key, options=["BindAddress 127.0.7.2"])
     blob = quote(key.get_fingerprint(), safe="")
 
-    async def until(wanted: int) -> None:
-        """The server looks each second. Without that the gateway would ask after two minutes (key_fresh_age)."""
+    async def seconds_until(wanted: int) -> float:
         began = time.monotonic()
         while time.monotonic() - began < 30:
             connection = await raw_ssh.connect(port, "127.0.7.3")
             kind, _ = await connection.probe(BOB, key)
             connection.abort()
             if kind == wanted:
-                return
+                return time.monotonic() - began
         raise AssertionError("never")
 
     for _ in range(3):
@@ -89,13 +88,17 @@ def test_a_removed_key_is_refused_at_the_next_connection(
 
     store = any_hub.user_home(BOB) / ".ssh/jhssh_authorized_keys"
     before = store.read_text()
-    store.write_text(before + a_key.public + "\n")
-    try:
-        asyncio.run(until(raw_ssh.KEY_OK))
-        assert works(alice, BOB)
-    finally:
-        store.write_text(before)
-    asyncio.run(until(raw_ssh.FAILURE))
+    added, removed = [], []
+    for _ in range(3):  # a busy machine may be late, but not each time
+        store.write_text(before + a_key.public + "\n")
+        try:
+            added.append(asyncio.run(seconds_until(raw_ssh.KEY_OK)))
+            assert works(alice, BOB)
+        finally:
+            store.write_text(before)
+        removed.append(asyncio.run(seconds_until(raw_ssh.FAILURE)))
+    assert min(added) < 5
+    assert min(removed) < 5
     assert alice.run("true").returncode == 255
     assert works(bob, BOB)
 
